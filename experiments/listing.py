@@ -1,0 +1,75 @@
+"""What there is to reproduce: every table, its cost at each scale, how far its reports have come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as ScreenTable
+from rich.text import Text
+
+from vislab.report.files import read_table, table_path
+from vislab.report.frames import COSTS
+from vislab.study.declare import SCALES, Paper, Table
+
+EXPLANATION = (
+    "Cost is for one seed, one run at a time, on the machine that the scale is meant for: two CPU cores for smoke and "
+    "tiny, GPUs for small and paper. Rows that tables share are run once. Status: rows measured so far."
+)
+
+
+def print_list(papers: Sequence[Paper], reports: Path, console: Console) -> None:
+    """One line per table."""
+    for paper in papers:
+        console.print(Text(f"{paper.key}: {paper.title}", style="bold"))
+        screen = ScreenTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        screen.add_column("", style="bold")
+        screen.add_column("", min_width=24)
+        screen.add_column("rows\nown + copied", justify="right", no_wrap=True)
+        for scale in SCALES:
+            screen.add_column(f"{scale}\nruns, cost", justify="right", no_wrap=True)
+        screen.add_column("status")
+        for table in paper.tables:
+            own = len(table.own_rows())
+            costs = [_cost(paper, table, scale) for scale in SCALES]
+            rows = f"{own} + {len(table.rows) - own}"
+            screen.add_row(table.id, Text(table.caption), rows, *costs, _statuses(paper, table, reports))
+        console.print(screen)
+    console.print(EXPLANATION, style="dim", highlight=False)
+
+
+def num_runs(table: Table, scale: str) -> int:
+    """Rows that run at the scale, times data sets (the real one alone at paper scale)."""
+    rows = [row for row in table.rows if row.runs_at(scale)]
+    return len(rows) * (1 if scale == "paper" else len(table.datasets))
+
+
+def duration(minutes: float) -> str:
+    """A cost at a glance."""
+    if minutes < 1.5:
+        return f"{60 * minutes:.0f} s"
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h"
+
+
+def status(path: Path) -> str:
+    """How much of a table's report is measured."""
+    frame = read_table(path)
+    cells = frame[~frame["metric"].isin(COSTS) & ~frame["status"].isin(["static", "reported-only"])]
+    rows = cells.groupby(["row", "dataset"])["status"].first()
+    failed = (rows == "failed").sum()
+    text = f"{(rows == 'measured').sum()}/{len(rows)}"
+    return f"{text}, {failed} failed" if failed else text
+
+
+def _cost(paper: Paper, table: Table, scale: str) -> str:
+    runs = num_runs(table, scale)
+    return f"{runs}, {duration(runs * paper.minutes[scale])}" if runs else "–"
+
+
+def _statuses(paper: Paper, table: Table, reports: Path) -> str:
+    paths = {scale: table_path(reports, scale, paper.key, table.id) for scale in SCALES}
+    return "\n".join(f"{scale} {status(path)}" for scale, path in paths.items() if path.exists()) or "–"

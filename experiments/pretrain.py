@@ -1,0 +1,54 @@
+"""The weights that a scale's rows start from: trained once, written as one file, known by its SHA-256."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from safetensors.torch import load_file
+
+from vislab.engine.checkpoint import save_tensors
+from vislab.engine.config import RunConfig, file_sha256
+from vislab.errors import UserError
+from vislab.records import RunStore, write_json
+from vislab.study.declare import Paper
+from vislab.study.display import display_for
+from vislab.study.launch import launch
+from vislab.study.plan import Job
+
+
+def make_weights(paper: Paper, scale: str, store: RunStore, device: str, console: Console) -> int:
+    """Run the pre-training of a scale, unless the store holds it, and write its weights. Returns the exit code."""
+    run = None if paper.pretraining is None else paper.pretraining.run(scale)
+    if run is None or paper.pretraining is None:
+        raise UserError(f"--pretrain: {paper.key} starts afresh at scale {scale}; there is nothing to pre-train")
+    if store.result(run.train_key, run.eval_key) is None:
+        job = Job(run.train_key, f"{paper.key} pre-training", run.data.name, run.seed, (run,))
+        with display_for([job], console) as display:
+            outcome = launch([job], store, display, device=device, parallel=1)
+        if outcome.interrupted or outcome.failed:
+            return 130 if outcome.interrupted else 1
+    target = paper.pretraining.weights(scale)
+    sha256 = publish(run, store, target, f"reproduce_table.py {paper.key} --pretrain --scale {scale}")
+    console.print(f"{target}\nsha256 {sha256}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def publish(run: RunConfig, store: RunStore, target: Path, command: str) -> str:
+    """Write a run's weights to `target` in half precision (a start needs no more, and the file is half as large), and
+    beside it a JSON file that says what made them. Returns the SHA-256."""
+    weights = load_file(store.train_dir(run.train_key) / "weights.safetensors")
+    save_tensors(target, {name: tensor.half() for name, tensor in weights.items()})
+    sha256 = file_sha256(target)
+    result = store.result(run.train_key, run.eval_key)
+    assert result is not None
+    record = {
+        "sha256": sha256,
+        "command": command,
+        "train_key": run.train_key,
+        "steps": run.train.steps,
+        "train_minutes": round(result["train_seconds"] / 60, 2),
+        "metrics": result["metrics"],
+    }
+    write_json(target.with_suffix(".json"), record)
+    return sha256

@@ -1,0 +1,219 @@
+"""Run a paper's table and print it: what the paper reported beside what was measured here.
+
+examples:
+  reproduce_table.py --list                                 every table, its cost, its status
+  reproduce_table.py taformer T3 --scale tiny --seeds 3     train and measure a table, three seeds a row
+  reproduce_table.py taformer T7 --rows 0,3 --jobs 2        only these rows, two at a time
+  reproduce_table.py taformer T3 --data DIR                 on your own videos, in the YouTube-VIS layout
+  reproduce_table.py taformer --static --check              parameters at paper scale, compared with the paper's
+
+The same command goes on where it stopped: finished runs are never repeated, interrupted ones resume. Tables are written
+to reports/SCALE/PAPER/TABLE.csv, .md, .tex and .html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import taformer
+from listing import print_list
+from pretrain import make_weights
+from rich.console import Console
+from static_check import print_check
+from tables import assemble
+
+from vislab.engine.device import DEVICES, resolve_device
+from vislab.errors import UserError
+from vislab.records import RunStore
+from vislab.report.files import write_table
+from vislab.report.terminal import print_view
+from vislab.report.views import build_view
+from vislab.study.declare import SCALES, Paper, Table
+from vislab.study.display import display_for
+from vislab.study.launch import Outcome, launch
+from vislab.study.plan import PlannedRun, jobs, plan_table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPERS: dict[str, Paper] = {paper.key: paper for paper in (taformer.PAPER,)}
+INTERRUPTED = 130
+LOG_WIDTH = 140
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line, checked."""
+
+    paper: Paper
+    tables: tuple[Table, ...]
+    scale: str
+    seeds: int
+    datasets: tuple[str, ...] | None
+    rows: tuple[int, ...] | None
+    device: str
+    parallel: int
+    store: RunStore
+    reports: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 1 if a row failed or a checked cell differs, 2 for a mistake of the user, 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    console = wide_console()
+    try:
+        if options.list:
+            chosen = [_paper(options.paper)] if options.paper else list(PAPERS.values())
+            print_list(chosen, options.reports, console)
+            return 0
+        request = checked(options)
+        if options.pretrain:
+            return make_weights(request.paper, request.scale, request.store, request.device, console)
+        code = print_static(request, console) if options.static else reproduce(request, console)
+        if options.check:
+            code = max(code, print_check(request.paper, request.tables, console))
+        return code
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    summary, _, epilog = (__doc__ or "").partition("\n\n")
+    result = argparse.ArgumentParser(
+        prog="reproduce_table.py",
+        description=summary,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = result.add_argument
+    add("paper", nargs="?", metavar="PAPER", help=f"one of: {', '.join(PAPERS)}")
+    add("tables", nargs="*", metavar="TABLE", help="the paper's own numbers, such as T3 (default: all of its tables)")
+    add("--list", action="store_true", help="list tables with their rows, runs, estimated cost and status")
+    add("--scale", choices=SCALES, default="tiny",
+        help="smoke: seconds a row; tiny: minutes a row on two cores (default); small: minutes on one GPU; "
+        "paper: the paper's own setting, needs --data")  # fmt: skip
+    add("--seeds", type=int, default=1, metavar="N", help="training runs per row, seeds 0..N-1 (default: 1)")
+    add("--data", metavar="NAME|PATH", action="append",
+        help="a synthetic preset with dials, or a data set in YouTube-VIS layout, in place of the declared ones; "
+        "may be repeated")  # fmt: skip
+    add("--rows", metavar="I,J", help="train only these rows; the others are shown as they stand")
+    add("--device", choices=DEVICES, default="auto", help="default: auto, a GPU if there is one")
+    add("--jobs", type=int, metavar="N", help="runs side by side (default: one per core on the CPU, one on a GPU)")
+    add("--static", action="store_true", help="only what needs no training, at paper scale; takes seconds")
+    add("--check", action="store_true",
+        help="exit with 1 if a static cell differs from the paper's number by more than its rounding")  # fmt: skip
+    add("--pretrain", action="store_true", help="make the weights that the rows of this scale start from")
+    add("--launcher", choices=("local",), default="local", help="where runs are worked off")
+    add("--reports", type=Path, default=ROOT / "reports", metavar="DIR", help="default: reports")
+    add("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="the run store (default: runs)")
+    return result
+
+
+def checked(options: argparse.Namespace) -> Request:
+    """Raises UserError for anything that cannot be meant."""
+    if options.paper is None:
+        raise UserError(f"no PAPER given; expected one of {', '.join(PAPERS)} (or --list)")
+    paper = _paper(options.paper)
+    named = {table.id: table for table in map(paper.table, options.tables)}
+    tables = tuple(named.values()) or paper.tables
+    for name in ("seeds", "jobs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} is {value}, expected 1 or more")
+    if options.scale == "paper" and options.data is None and not (options.static or options.pretrain):
+        raise UserError("--scale paper needs --data PATH, the real data set in YouTube-VIS layout (or use --static)")
+    device = str(resolve_device(options.device))
+    return Request(
+        paper=paper,
+        tables=tables,
+        scale="paper" if options.static else options.scale,
+        seeds=options.seeds,
+        datasets=None if options.data is None else tuple(dict.fromkeys(options.data)),
+        rows=None if options.rows is None else _rows(options.rows, paper, tables),
+        device=device,
+        parallel=options.jobs or (available_cores() if device == "cpu" else 1),
+        store=RunStore(options.runs),
+        reports=options.reports,
+    )
+
+
+def reproduce(request: Request, console: Console) -> int:
+    """Train what is missing, then write and print every table asked for."""
+    plans = {
+        table.id: plan_table(request.paper, table, request.scale, seeds=request.seeds, datasets=request.datasets)
+        for table in request.tables
+    }
+    wanted = [run for plan in plans.values() for run in plan if request.rows is None or run.row.index in request.rows]
+    outcome = work_off(wanted, request, console)
+    for table in request.tables:
+        datasets = request.datasets or table.datasets
+        frame, text = assemble(request.paper, table, request.scale, plans[table.id], datasets, request.store)
+        print_view(write_table(frame, text, request.reports), console)
+        console.print()
+    if outcome.interrupted:
+        console.print("Interrupted. The same command goes on from here.", style="bold")
+        return INTERRUPTED
+    return 1 if outcome.failed else 0
+
+
+def work_off(wanted: Sequence[PlannedRun], request: Request, console: Console) -> Outcome:
+    left = jobs(wanted, request.store)
+    if not left:
+        return Outcome()
+    parallel = min(request.parallel, len(left))
+    minutes = request.paper.minutes.get(request.scale, 0.0) * len(left) / parallel
+    console.print(f"{len(left)} runs to do, {parallel} at a time; about {minutes:.0f} minutes", highlight=False)
+    with display_for(left, console) as display:
+        return launch(left, request.store, display, device=request.device, parallel=parallel)
+
+
+def print_static(request: Request, console: Console) -> int:
+    """Tables at paper scale with the cells that need no training."""
+    for table in request.tables:
+        frame, text = assemble(request.paper, table, "paper", (), (), request.store)
+        write_table(frame, text, request.reports)
+        static = frame["metric"].isin(frame.loc[frame["status"] == "static", "metric"])
+        print_view(build_view(frame[static], text), console)
+        console.print()
+    return 0
+
+
+def wide_console() -> Console:
+    """As wide as the terminal; in a pipe or a log as wide as most tables need, unless COLUMNS says otherwise."""
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=LOG_WIDTH)
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _paper(key: str) -> Paper:
+    if key not in PAPERS:
+        raise UserError(f"no paper {key!r}; expected one of {', '.join(PAPERS)}")
+    return PAPERS[key]
+
+
+def _rows(text: str, paper: Paper, tables: Sequence[Table]) -> tuple[int, ...]:
+    """Row indices from "0,3"; every one must be a row that some table asked for runs itself."""
+    try:
+        rows = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--rows is {text!r}, expected row numbers separated by commas, such as 0,3") from None
+    own = sorted({row.index for table in tables for row in table.own_rows()})
+    unknown = [row for row in rows if row not in own]
+    if unknown:
+        names = ", ".join(table.id for table in tables)
+        raise UserError(f"--rows: {paper.key} {names} has no row {unknown[0]} to run; its own rows are {_listed(own)}")
+    return rows
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

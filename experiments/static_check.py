@@ -1,0 +1,62 @@
+"""Static cells against the paper: do parameters counted here agree with the printed ones to their last digit?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table as ScreenTable
+
+from vislab.study.declare import Paper, Table
+
+
+@dataclass(frozen=True)
+class CheckedCell:
+    table: str
+    row: int
+    label: str
+    metric: str
+    reported: float
+    measured: float
+
+    @property
+    def agrees(self) -> bool:
+        """Within half a unit of the printed number's last digit."""
+        return abs(self.measured - self.reported) <= half_unit(self.reported) + 1e-9
+
+
+def half_unit(printed: float) -> float:
+    """Half a unit of the last digit of a number as printed: 0.05 for 52.2, 0.5 for 52."""
+    digits = len(str(printed).partition(".")[2])
+    return 0.5 * 10.0**-digits
+
+
+def checked_cells(paper: Paper, tables: Sequence[Table]) -> Iterator[CheckedCell]:
+    """Every static cell that the paper prints and vislab computes, at paper scale."""
+    for table in tables:
+        for row in table.rows:
+            printed = {name: row.reported.get(name) for name in table.static}
+            if row.changes is None or all(value is None for value in printed.values()):
+                continue
+            values = paper.static(paper.configuration(table, row, "paper"))
+            for name, value in printed.items():
+                if value is not None:
+                    yield CheckedCell(table.id, row.index, row.label, name, value, values[name])
+
+
+def print_check(paper: Paper, tables: Sequence[Table], console: Console) -> int:
+    """Print every comparison. Returns 1 if any disagrees, else 0."""
+    cells = list(checked_cells(paper, tables))
+    screen = ScreenTable(title=f"{paper.key}: static cells against the paper", title_justify="left", box=None)
+    for name in ("table", "row", "", "metric", "paper", "here", "difference", ""):
+        screen.add_column(name, justify="right" if name in ("row", "paper", "here", "difference") else "left")
+    for cell in cells:
+        verdict = "[green]agrees[/]" if cell.agrees else "[bold red]differs[/]"
+        difference = f"{cell.measured - cell.reported:+.3f}"
+        numbers = (str(cell.reported), f"{cell.measured:.3f}", difference)
+        screen.add_row(cell.table, str(cell.row), cell.label, cell.metric, *numbers, verdict)
+    console.print(screen)
+    differing = sum(not cell.agrees for cell in cells)
+    console.print(f"{len(cells) - differing} of {len(cells)} cells agree to the last printed digit", highlight=False)
+    return 1 if differing else 0

@@ -1,0 +1,17 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with optional real data sets (VISLAB_TEST_DATA); tests that need it are skipped without."""
+    folder = Path(os.environ.get("VISLAB_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"optional real data not found at {folder}; set VISLAB_TEST_DATA")
+    return folder

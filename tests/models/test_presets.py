@@ -1,0 +1,73 @@
+"""Named models at every scale, and what happens to names that do not exist."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+import torch
+
+from vislab.blocks.temporal_msda import TemporalMSDAConfig
+from vislab.errors import UserError
+from vislab.models.presets import PRESETS, Scale, build_model, seqformer, taformer
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("scale", get_args(Scale))
+def test_every_model_builds_on_the_meta_device(name: str, scale: Scale) -> None:
+    model = build_model(name, scale, device="meta")
+    assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    assert (model.config.encoder.temporal is not None) == (name == "taformer")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_smallest_models_run(name: str) -> None:
+    model = build_model(name, "smoke").eval()
+    output = model(torch.randn(1, 2, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+    assert output.pred_boxes.shape == (1, model.config.num_queries, 2, 4)
+    assert output.pred_masks(0, torch.tensor([0])).shape == (1, 2, 16, 16)
+
+
+def test_taformer_is_seqformer_with_its_temporal_slots_filled() -> None:
+    for scale in get_args(Scale):
+        changes = {
+            "encoder.temporal": None, "decoder.temporal_attention": None, "temporal_position": None
+        }  # fmt: skip
+        ablated = build_model("taformer", scale, device="meta", changes=changes)
+        assert ablated.config == seqformer(scale)
+        assert taformer(scale) != seqformer(scale)
+
+
+def test_changes_by_dotted_path_and_by_field() -> None:
+    model = build_model(
+        "taformer", "tiny", device="meta", changes={"encoder.temporal.num_points": 2, "decoder.num_layers": 2},
+        num_queries=7,
+    )  # fmt: skip
+    assert model.config.encoder.temporal == TemporalMSDAConfig(num_points=2)
+    assert model.query_embed.weight.shape == (7, 256) and len(model.decoder.layers) == 2
+
+
+def test_a_slot_is_filled_before_its_fields_are_changed() -> None:
+    changes = {"encoder.temporal": TemporalMSDAConfig(), "encoder.temporal.window": 3}
+    model = build_model("seqformer", "tiny", device="meta", changes=changes)
+    assert model.config.encoder.temporal.window == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "seqfomer"}, "unknown model 'seqfomer': expected one of seqformer, taformer"),
+        ({"name": "seqformer", "scale": "huge"}, "unknown scale 'huge': expected one of smoke, tiny, small, paper"),
+        ({"name": "seqformer", "queries": 5}, "unknown field 'queries' of seqformer: expected one of backbone, num_c"),
+        ({"name": "taformer", "changes": {"encoder.tempral.window": 1}}, "'encoder' .* has num_layers.*temporal"),
+        ({"name": "seqformer", "changes": {"encoder.temporal.window": 1}}, "'encoder.temporal' is None"),
+        ({"name": "taformer", "changes": {"encoder.temporal.window": "2"}}, "'encoder.temporal.window' is '2'"),
+        ({"name": "taformer", "num_queries": 2.5}, "'num_queries' is 2.5"),
+        ({"name": "taformer", "changes": {"encoder.temporal.border": "wrap"}}, "expected 'mask' or 'clamp' or"),
+        ({"name": "taformer", "scale": "tiny", "changes": {"encoder.spatial.levels": (3,)}}, "levels is"),
+        ({"name": "taformer", "scale": "tiny", "changes": {"encoder.temporal.window": 0}}, "window is 0"),
+    ],
+)
+def test_mistakes_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_model(**({"device": "meta"} | arguments))

@@ -1,0 +1,82 @@
+"""What the store knows: real matches on disk, failures, remembered replicates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vislab.metrics.matches import Matches
+from vislab.metrics.statistics import bootstrap, video_draws
+from vislab.metrics.video_ap import match
+from vislab.records import RunStore, write_json
+from vislab.report.evidence import gather
+
+
+def matches(seed: int) -> Matches:
+    """Ten videos of two frames with one object each, found exactly with a random score, or missed."""
+    rng = np.random.default_rng(seed)
+    square = {"size": [4, 4], "counts": [0, 8, 8]}
+    other = {"size": [4, 4], "counts": [8, 8]}
+    videos = [{"id": i, "width": 4, "height": 4, "length": 2} for i in range(10)]
+    truth = [
+        {"id": i, "video_id": i, "category_id": 1, "iscrowd": 0, "segmentations": [square] * 2, "areas": [8, 8]}
+        for i in range(10)
+    ]
+    found = [
+        {"video_id": i, "category_id": 1, "score": float(rng.random()), "segmentations": [mask] * 2}
+        for i in range(10)
+        for mask in ([square] if rng.random() < 0.6 else [other])
+    ]
+    return match({"videos": videos, "categories": [{"id": 1, "name": "x"}], "annotations": truth}, found)
+
+
+def finish(store: RunStore, seed: int) -> tuple[str, str]:
+    keys = (f"train{seed}", f"eval{seed}")
+    folder = store.eval_dir(*keys)
+    record = {
+        "train_key": keys[0], "eval_key": keys[1], "seed": seed, "train_seconds": 120.0, "eval_seconds": 30.0,
+        "peak_memory_bytes": 2**30,
+    }  # fmt: skip
+    write_json(folder / "result.json", record)
+    matches(seed).save(folder / "matches.npz")
+    return keys
+
+
+def test_finished_seeds_failures_and_missing_ones(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    keys = [finish(store, 0), finish(store, 1), ("train2", "eval2"), ("train3", "eval3")]
+    write_json(store.eval_dir("train2", "eval2") / "failure.json", {"error": "no memory"})
+    write_json(store.eval_dir("train1", "eval1") / "failure.json", {"error": "an earlier attempt"})
+    found = gather(store, keys, ("params_M", "AP", "AP50", "AR10"))
+    assert [evaluation.seed for evaluation in found.evaluations] == [0, 1]
+    assert found.failures == ("no memory",)
+    first = found.evaluations[0]
+    assert set(first.sources) == {"AP", "AP50", "AR10"}
+    assert first.costs == {"train_minutes": 2.0, "eval_minutes": 0.5, "peak_memory_GiB": 1.0}
+    assert gather(store, [("a", "b")], ("AP",)).status == "not-run"
+
+
+def test_intervals_are_those_of_the_matches(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    found = gather(store, [finish(store, 0), finish(store, 1)], ("AP", "AP50"))
+    remembered = [evaluation.sources["AP50"].resampled for evaluation in found.evaluations]
+    assert bootstrap(remembered, "AP50") == bootstrap([matches(0), matches(1)], "AP50")
+
+
+def test_replicates_are_remembered_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore(tmp_path)
+    keys, draws = finish(store, 0), video_draws(10, 50, 0)
+    first = gather(store, [keys], ("AP", "AP50")).evaluations[0].sources["AP"].resampled.summaries(draws, ["AP"])
+
+    def fail(*_: object) -> None:
+        raise AssertionError("computed again")
+
+    again = gather(store, [keys], ("AP", "AP50")).evaluations[0].sources["AP"].resampled
+    with monkeypatch.context() as patched:
+        patched.setattr(Matches, "summaries", fail)
+        assert np.array_equal(again.summaries(draws, ["AP"])["AP"], first["AP"])
+        again.summaries(draws, ["AP50"])
+    other = video_draws(10, 50, 1)
+    assert np.array_equal(again.summaries(other, ["AP"])["AP"], matches(0).summaries(other, ["AP"])["AP"])

@@ -1,0 +1,62 @@
+"""HTML views: well formed, self-contained, escaped."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pandas as pd
+
+from vislab.report.html_page import html_page
+from vislab.report.views import TableText, build_view
+
+VOID = {"meta", "br", "hr"}
+
+
+class Checker(HTMLParser):
+    """Keeps a stack of open tags, the cells of every body row, and all attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.rows: list[list[str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "td":
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open:
+            self.rows[-1][-1] += data
+
+
+def test_page_is_well_formed_and_asks_for_nothing(frame: pd.DataFrame, text: TableText) -> None:
+    page = html_page(build_view(frame, text))
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == []
+    assert not {name for name, _ in checker.attributes} & {"src", "href", "srcset"}
+    assert "http" not in page and "url(" not in page and "@import" not in page
+
+
+def test_cells(frame: pd.DataFrame, text: TableText) -> None:
+    checker = Checker()
+    checker.feed(html_page(build_view(frame, text)))
+    body = [row for row in checker.rows if row]
+    assert {len(row) for row in body} == {13} and len(body) == 6
+    assert body[0][:2] == ["0", "Baseline"] and body[0][4] == "44.9" and body[0][5].startswith("31.0 ± 1.0 (3)[")
+    assert "↑" in body[1][7]
+
+
+def test_special_characters_are_escaped(frame: pd.DataFrame, text: TableText) -> None:
+    page = html_page(build_view(frame, text))
+    assert "Baseline &amp; more_[x] &lt;b&gt;|$" in page and "<b>" not in page
+    assert "<title>p T3: a title with 100 % &amp; more</title>" in page

@@ -1,0 +1,36 @@
+"""Terminal views: everything is there, at any width."""
+
+from __future__ import annotations
+
+import io
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from vislab.report.terminal import print_view
+from vislab.report.views import TableText, build_view
+
+
+def printed(frame: pd.DataFrame, text: TableText, width: int) -> str:
+    screen = io.StringIO()
+    print_view(build_view(frame, text), Console(file=screen, width=width))
+    return screen.getvalue()
+
+
+@pytest.mark.parametrize("width", [70, 80, 100, 200])
+def test_nothing_is_cut_off(frame: pd.DataFrame, text: TableText, width: int) -> None:
+    found = printed(frame, text, width)
+    assert max(map(len, found.splitlines())) <= width
+    assert "…" not in found
+    for part in ("31.0 ± 1.0 (3)", "+20.7", "failed 1", "not resolved" if width > 100 else "resolved", "control"):
+        assert part in found
+
+
+def test_narrow_terminals_get_several_tables(frame: pd.DataFrame, text: TableText) -> None:
+    narrow, wide = printed(frame, text, 70), printed(frame, text, 200)
+    assert narrow.count("Others") > wide.count("Others") == 2
+
+
+def test_square_brackets_in_labels_are_no_markup(frame: pd.DataFrame, text: TableText) -> None:
+    assert "more_[x] <b>|$" in printed(frame, text, 200)

@@ -1,0 +1,103 @@
+"""The layout that all formats share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+from hand_made import CLEAN, DIAL, evidence_of, report_table
+
+from vislab.report.frames import Evidence, ReportRow, table_frame
+from vislab.report.views import BETTER, UNRESOLVED, WORSE, TableText, View, build_view, format_measured
+
+
+def cells(view: View, section: int, row: int) -> dict[tuple[str, str], object]:
+    line = view.sections[section].lines[row]
+    return {(c.metric, c.sub): cell for c, cell in zip(view.columns, line.cells, strict=True)}
+
+
+def difference_mark(*means: float) -> str:
+    known = {(0, CLEAN): evidence_of(0.4, 0.4, 0.4, spread=0.05), (1, CLEAN): evidence_of(*means, spread=0.05, seed=1)}
+    view = build_view(table_frame(report_table(datasets=(CLEAN,)), known), TableText("t"))
+    return cells(view, 0, 1)["AP_difference", "measured"].mark  # type: ignore[attr-defined]
+
+
+def test_sections_columns_and_lines(frame: pd.DataFrame, text: TableText) -> None:
+    view = build_view(frame, text)
+    assert [section.heading for section in view.sections] == [f"{DIAL} (the dial of the claim)", f"{CLEAN} (control)"]
+    assert [(column.group, column.sub) for column in view.columns] == [
+        ("params (M)", "reported"), ("params (M)", "measured"), ("AP", "reported"), ("AP", "measured"),
+        ("Δ AP", "reported"), ("Δ AP", "measured"), ("AP50", "reported"), ("AP50", "measured"),
+        ("train (min)", ""), ("eval (min)", ""), ("peak (GiB)", ""),
+    ]  # fmt: skip
+    assert [line.index for line in view.sections[0].lines] == [0, 1, 2]
+
+
+def test_measured_and_reported_cells(frame: pd.DataFrame, text: TableText) -> None:
+    found = cells(build_view(frame, text), 0, 0)
+    assert found["AP", "reported"].value == "44.9"  # type: ignore[attr-defined]
+    measured = found["AP", "measured"]
+    assert measured.head() == "31.0 ± 1.0 (3)"  # type: ignore[attr-defined]
+    assert measured.interval.startswith("[") and measured.interval.endswith("]")  # type: ignore[attr-defined]
+    assert found["AP50", "reported"].value == "–"  # type: ignore[attr-defined]
+    assert found["params_M", "measured"].head() == "49.31"  # type: ignore[attr-defined]
+
+
+def test_single_seed_shows_its_count(frame: pd.DataFrame, text: TableText) -> None:
+    assert cells(build_view(frame, text), 1, 0)["AP", "measured"].head() == "45.0 (1)"  # type: ignore[attr-defined]
+
+
+def test_failed_cells_refer_to_one_footnote(frame: pd.DataFrame, text: TableText) -> None:
+    view = build_view(frame, text)
+    found = cells(view, 1, 1)
+    assert (found["AP", "measured"].value, found["AP", "measured"].note) == ("failed", 1)  # type: ignore[attr-defined]
+    assert found["AP50", "measured"].note == 1  # type: ignore[attr-defined]
+    assert view.numbered == ("failed: the loss is not finite",)
+
+
+def test_not_run_is_a_value(text: TableText) -> None:
+    reasons = {(0, DIAL): "needs a GPU", (1, DIAL): "needs more", (0, CLEAN): "needs a GPU", (1, CLEAN): "needs a GPU"}
+    view = build_view(table_frame(report_table(), {}), replace(text, reasons=reasons))
+    assert cells(view, 0, 0)["AP", "measured"].value == "not run"  # type: ignore[attr-defined]
+    assert cells(view, 0, 1)["AP", "measured"].note == 2  # type: ignore[attr-defined]
+    assert view.numbered == ("needs a GPU", "needs more")
+    assert cells(view, 0, 2)["AP", "measured"].value == "–"  # type: ignore[attr-defined]
+
+
+def test_marks_follow_the_interval() -> None:
+    assert difference_mark(0.6, 0.6, 0.6) == BETTER
+    assert difference_mark(0.2, 0.2, 0.2) == WORSE
+    assert difference_mark(0.401, 0.399, 0.4) == UNRESOLVED
+
+
+def test_footnotes_explain_what_is_there(frame: pd.DataFrame, text: TableText) -> None:
+    notes = " ".join(build_view(frame, text).footnotes)
+    assert notes.startswith("Scale tiny: small numbers.")
+    assert "bootstrap" in notes and "not resolved" in notes and "took from elsewhere" in notes
+    nothing = table_frame(report_table(rows=(ReportRow(0, "a", True),), static=(), columns=("AP",)), {})
+    assert build_view(nothing, TableText("t")).footnotes == ()
+
+
+def test_all_undefined_column_and_one_row() -> None:
+    import numpy as np
+    from hand_made import evaluation
+
+    rows = (ReportRow(0, "a", True),)
+    table = report_table(rows=rows, static=(), columns=("AP",), datasets=(CLEAN,))
+    view = build_view(table_frame(table, {(0, CLEAN): Evidence((evaluation(0, np.full(3, np.nan)),))}), TableText("t"))
+    assert cells(view, 0, 0)["AP", ""].value == "undefined"  # type: ignore[attr-defined]
+
+
+def test_table_of_static_cells_alone_has_one_section() -> None:
+    view = build_view(table_frame(report_table(datasets=()), {}), TableText("t", reasons={(0, ""): "needs data"}))
+    (section,) = view.sections
+    assert section.heading == "" and len(section.lines) == 3
+    assert view.numbered == ("needs data",)
+
+
+def test_digits() -> None:
+    assert format_measured("AP", 31.04) == "31.0"
+    assert format_measured("params_M", 52.2206) == "52.22"
+    assert format_measured("AP_difference", 1.04) == "+1.0"
+    assert format_measured("AP_difference", -0.31) == "-0.3"
+    assert format_measured("peak_memory_GiB", 1.234) == "1.23"

@@ -1,0 +1,55 @@
+"""Containers move to a device as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+
+from vislab.structures import Batch, ModelOutput, Targets
+
+
+def targets(instances: int = 2, frames: int = 3) -> Targets:
+    return Targets(
+        labels=torch.zeros(instances, dtype=torch.int64),
+        boxes=torch.zeros(instances, frames, 4),
+        masks=torch.zeros(instances, frames, 8, 8, dtype=torch.bool),
+        present=torch.ones(instances, frames, dtype=torch.bool),
+        track_ids=torch.arange(instances),
+    )
+
+
+def batch() -> Batch:
+    padding = torch.zeros(2, 8, 8, dtype=torch.bool)
+    sizes = torch.full((2, 2), 8)
+    return Batch(torch.zeros(2, 3, 3, 8, 8), padding, sizes, [targets(), targets(0)], ["a", "b"])
+
+
+def test_targets_move_with_every_field() -> None:
+    moved = targets().to("meta")
+    for field in fields(Targets):
+        before, after = getattr(targets(), field.name), getattr(moved, field.name)
+        assert after.is_meta and after.shape == before.shape and after.dtype == before.dtype
+
+
+def test_a_batch_moves_with_its_targets_and_keeps_its_names() -> None:
+    original = batch()
+    moved = original.to("meta")
+    assert moved.images.is_meta and moved.padding_mask.is_meta and moved.image_sizes.is_meta
+    assert all(target.masks.is_meta and target.present.is_meta for target in moved.targets)
+    assert moved.video_names == ["a", "b"] and len(moved.targets) == 2
+    assert not original.images.is_meta, "the original stays where it is"
+
+
+def test_a_batch_without_targets() -> None:
+    plain = Batch(torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool), torch.tensor([[4, 4]]))
+    assert plain.to("meta").targets == [] and plain.video_names == []
+
+
+def test_auxiliary_outputs_are_not_shared_between_outputs() -> None:
+    def output() -> ModelOutput:
+        return ModelOutput(torch.zeros(1, 2, 3), torch.zeros(1, 2, 1, 4), lambda b, q: torch.zeros(len(q), 1, 2, 2))
+
+    first, second = output(), output()
+    first.aux_outputs.append(second)
+    assert second.aux_outputs == [] and second.frame_queries is None

@@ -1,0 +1,1 @@
+"""Temporal building blocks of video instance segmentation, one idea per file."""

@@ -1,0 +1,130 @@
+"""What a run is: model, losses, data, schedule, seed and evaluation, and the two keys derived from them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vislab.config import digest, digest_of, outside_key
+from vislab.data.dataset import DatasetConfig
+from vislab.data.sampling import SamplingConfig
+from vislab.errors import UserError
+from vislab.losses.criterion import CriterionConfig
+from vislab.models.seqformer import SeqFormerConfig
+
+ModelConfig = SeqFormerConfig  # a union, once there are several
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation with AdamW. Defaults follow Deformable DETR (fundamentalvision/Deformable-DETR main.py)."""
+
+    steps: int  # optimiser steps; 0 evaluates the initial weights
+    batch_size: int  # clips per optimiser step, all micro batches together
+    learning_rate: float = 1e-4  # of everything that no multiplier below covers
+    backbone_multiplier: float = 0.1  # learning rate of parameters under model.backbone, relative
+    slow_names: tuple[str, ...] = ("sampling_offsets", "reference_points")  # parameters whose name contains one of them
+    slow_multiplier: float = 0.1  # learning rate of the slow_names, relative
+    weight_decay: float = 1e-4  # decoupled, on all parameters
+    betas: tuple[float, float] = (0.9, 0.999)  # AdamW's running averages
+    clip_norm: float = 0.1  # largest L2 norm of the whole gradient; 0 does not clip
+    schedule: Literal["step", "cosine"] = "step"  # how the learning rate falls
+    milestones: tuple[float, ...] = (3 / 6, 5 / 6)  # "step": fractions of `steps` at which it drops
+    decay: float = 0.1  # "step": factor of each drop
+    warmup_steps: int = 0  # linear rise from 0 to the learning rate
+    amp: bool = False  # bfloat16 autocast; acts on CUDA only
+    micro_batch: int | None = None  # clips per forward pass; gradients accumulate up to batch_size. None: all at once
+    checkpoint_every: int = 500  # steps between checkpoints
+    log_every: int = 20  # steps between lines of metrics.jsonl
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 0, "train.steps", self.steps, "0 or more")
+        _require(self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more")
+        for name in ("checkpoint_every", "log_every"):
+            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
+        for name in ("learning_rate", "backbone_multiplier", "slow_multiplier", "weight_decay", "clip_norm", "decay"):
+            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
+        _require(0 <= self.warmup_steps <= self.steps, "train.warmup_steps", self.warmup_steps, f"0 to {self.steps}")
+        ascending = all(0 < a <= 1 for a in self.milestones) and list(self.milestones) == sorted(self.milestones)
+        _require(ascending, "train.milestones", self.milestones, "ascending fractions of the steps in (0, 1]")
+        fits = self.micro_batch is None or (self.micro_batch >= 1 and self.batch_size % self.micro_batch == 0)
+        _require(fits, "train.micro_batch", self.micro_batch, f"a divisor of train.batch_size {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Whole-video inference (SeqFormer's protocol, wjf5203/SeqFormer inference.py).
+
+    Which metrics are computed from the predictions is no part of it: see `evaluate`.
+    """
+
+    data: DatasetConfig  # the videos to score
+    split: Literal["train", "valid"] = "valid"  # which part of them
+    short_side: int | None = None  # frames are resized so that the shorter side has so many pixels; None: as they are
+    max_side: int | None = None  # and the longer side at most so many
+    top_k: int = 10  # instances kept of each video, over all pairs of query and category
+    mask_threshold: float = 0.5  # probability above which a pixel belongs to the instance
+    mask_alignment: Literal["target", "interpolate"] = "target"
+    # where a mask logit lies: "target": at stride*i + stride//2, where the training targets are read;
+    # "interpolate": at the centre of its cell, as the released SeqFormer code resizes (half a pixel off)
+    score_threshold: float = 0.0  # instances must score more
+
+    def __post_init__(self) -> None:
+        _require(self.top_k >= 1, "evaluation.top_k", self.top_k, "1 or more")
+        for name in ("mask_threshold", "score_threshold"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"evaluation.{name}", value, "a probability in [0, 1)")
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights to start from (safetensors), known by their content: a file that moves keeps its runs."""
+
+    path: str = field(metadata=outside_key())  # where the file lies
+    sha256: str  # 64 hexadecimal digits of the file's SHA-256
+
+    @classmethod
+    def of(cls, path: str | Path) -> InitialWeights:
+        """Reads the file to hash it. Raises UserError if it does not exist."""
+        return cls(str(path), file_sha256(path))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run and one evaluation of it."""
+
+    model: ModelConfig
+    criterion: CriterionConfig
+    train: TrainConfig
+    data: DatasetConfig  # the videos to train on (their "train" split)
+    sampling: SamplingConfig  # how clips are drawn from them
+    evaluation: EvalConfig
+    init: InitialWeights | None = None  # None: fresh weights
+    seed: int = 0  # of initial weights, clips and dropout
+    scale: str = "tiny"  # smoke, tiny, small or paper; stands on every table
+
+    @property
+    def train_key(self) -> str:
+        """Identifies the trained weights: everything but the evaluation."""
+        return digest(self, without=("evaluation",))
+
+    @property
+    def eval_key(self) -> str:
+        """Identifies one evaluation of these weights."""
+        return digest_of([self.train_key, digest(self.evaluation)])
+
+
+def file_sha256(path: str | Path) -> str:
+    """64 hexadecimal digits. Raises UserError if the file cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _require(fits: bool, option: str, found: object, expected: str) -> None:
+    if not fits:
+        raise UserError(f"{option} is {found!r}, expected {expected}")

@@ -1,0 +1,1 @@
+"""Models assembled from blocks, one file per model."""

@@ -1,0 +1,102 @@
+"""What the run store knows of a row: finished evaluations, ready to be resampled, and failures."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vislab.metrics.matches import STATISTICS, Matches
+from vislab.metrics.statistics import Resampled
+from vislab.metrics.visibility import GROUPS, VisibilityIoU
+from vislab.records import RunStore, atomic_path, read_json
+from vislab.report.frames import Evaluation, Evidence, Source
+
+FAILURE = "failure.json"
+VISIBILITY = dict(zip(("IoU_evident", "IoU_faint_near", "IoU_faint_alone"), GROUPS, strict=True))
+
+
+@dataclass
+class Remembered:
+    """An evaluation whose bootstrap replicates are kept in a file beside it, since they take a second each.
+
+    load: reads the evaluation. path: where the replicates lie. batch: statistics that are computed together.
+    """
+
+    load: Callable[[], Resampled]
+    path: Path
+    batch: Sequence[str]
+
+    @functools.cached_property
+    def source(self) -> Resampled:
+        return self.load()
+
+    @property
+    def video_ids(self) -> np.ndarray:
+        return self.source.video_ids
+
+    def summaries(self, video_weights: np.ndarray | None, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """As the evaluation's own; see `Resampled`."""
+        if video_weights is None:
+            return self.source.summaries(None, names)
+        draws = hashlib.sha256(np.ascontiguousarray(video_weights).tobytes()).hexdigest()[:16]
+        if any(f"{draws} {name}" not in self._known for name in names):
+            batch = tuple(dict.fromkeys([*names, *self.batch]))
+            found = self.source.summaries(video_weights, batch)
+            self._known.update({f"{draws} {name}": found[name] for name in batch})
+            with atomic_path(self.path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **self._known)
+        return {name: self._known[f"{draws} {name}"] for name in names}
+
+    @functools.cached_property
+    def _known(self) -> dict[str, np.ndarray]:
+        if not self.path.exists():
+            return {}
+        with np.load(self.path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+
+def gather(store: RunStore, keys: Iterable[tuple[str, str]], metrics: Sequence[str]) -> Evidence:
+    """What is known of one row on one data set.
+
+    keys: (train_key, eval_key) of every seed. metrics: those that the table shows. A result counts even where an
+    earlier attempt failed.
+    """
+    evaluations, failures = [], []
+    for train_key, eval_key in keys:
+        folder = store.eval_dir(train_key, eval_key)
+        result = store.result(train_key, eval_key)
+        if result is not None:
+            evaluations.append(_evaluation(result, folder, metrics))
+        elif (folder / FAILURE).exists():
+            failures.append(str(read_json(folder / FAILURE)["error"]))
+    return Evidence(tuple(evaluations), tuple(failures))
+
+
+def _evaluation(result: dict[str, Any], folder: Path, metrics: Sequence[str]) -> Evaluation:
+    wanted = [metric for metric in metrics if metric in STATISTICS]
+    matches = Remembered(functools.partial(Matches.load, folder / "matches.npz"), folder / "bootstrap.npz", wanted)
+    sources = {metric: Source(matches, metric) for metric in dict.fromkeys(["AP", *wanted])}
+    if (folder / "visibility.npz").exists():
+        visibility = _read_visibility(folder / "visibility.npz")
+        sources |= {metric: Source(visibility, VISIBILITY[metric]) for metric in metrics if metric in VISIBILITY}
+    return Evaluation(result["seed"], result["train_key"], result["eval_key"], sources, _costs(result))
+
+
+def _read_visibility(path: Path) -> VisibilityIoU:
+    with np.load(path, allow_pickle=False) as stored:
+        return VisibilityIoU(stored["video_ids"], stored["iou_sums"], stored["frame_counts"])
+
+
+def _costs(result: dict[str, Any]) -> dict[str, float]:
+    return {
+        "train_minutes": result.get("train_seconds", math.nan) / 60,
+        "eval_minutes": result.get("eval_seconds", math.nan) / 60,
+        "peak_memory_GiB": result.get("peak_memory_bytes", math.nan) / 2**30,
+    }

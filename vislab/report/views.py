@@ -1,0 +1,215 @@
+"""What a table shows, laid out once for every format: columns, sections by data set, cells, footnotes.
+
+Built from the long-form frame (the CSV) alone, plus `TableText` for what is not a number. The writers beside this file
+only turn it into Markdown, LaTeX, HTML or a terminal's table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from vislab.report.frames import DIFFERENCE
+
+HEADINGS = {
+    DIFFERENCE: "Δ AP",
+    "params_M": "params (M)",
+    "params_unique_M": "unique params (M)",
+    "train_minutes": "train (min)",
+    "eval_minutes": "eval (min)",
+    "peak_memory_GiB": "peak (GiB)",
+    "IoU_evident": "mask IoU, evident",
+    "IoU_faint_near": "mask IoU, faint, seen nearby",
+    "IoU_faint_alone": "mask IoU, faint, not seen nearby",
+}
+SIGNED = {DIFFERENCE}
+BETTER, WORSE, UNRESOLVED = "↑", "↓", "≈"
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class TableText:
+    """The words around a table.
+
+    title: one line. footnotes: below it, in order. reasons: (row index, data set) -> why there is no number, from a
+    row that was not run or failed. headings: data set -> what it is there for ("dial", "control").
+    """
+
+    title: str
+    footnotes: tuple[str, ...] = ()
+    reasons: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    headings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """group: the metric's heading. sub: "reported", "measured", or "" where there is only one."""
+
+    metric: str
+    group: str
+    sub: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """value as text; spread is its standard deviation, count its number of seeds, interval its 95 % interval.
+
+    mark: whether the data support a difference. note: number of the footnote that explains the value, 0 for none.
+    """
+
+    value: str
+    spread: str = ""
+    count: str = ""
+    interval: str = ""
+    mark: str = ""
+    note: int = 0
+
+    def head(self) -> str:
+        """Value with its spread and count: "32.0 ± 1.1 (3)"."""
+        spread = f" ± {self.spread}" if self.spread else ""
+        return f"{self.value}{spread}{self.count}"
+
+
+@dataclass(frozen=True)
+class Line:
+    index: int
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The rows on one data set."""
+
+    heading: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class View:
+    title: str
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    footnotes: tuple[str, ...]  # unnumbered
+    numbered: tuple[str, ...]  # 1, 2, ... as the cells' notes refer to them
+
+
+class Footnotes:
+    """Numbers texts in order of first use."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def number(self, text: str) -> int:
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text) + 1
+
+
+def build_view(frame: pd.DataFrame, text: TableText) -> View:
+    """Lay out a table's frame (columns of `frames.COLUMNS`): a section per data set, the paper's rows in order.
+
+    Rows without a data set (copied by the paper) and static cells stand in every section.
+    """
+    columns = _columns(frame)
+    notes = Footnotes()
+    datasets = [name for name in frame["dataset"].unique() if name]
+    rows = frame.drop_duplicates("row").sort_values("row", kind="stable")[["row", "label"]].itertuples(index=False)
+    labels = [(int(row), str(label)) for row, label in rows]
+    records = {(r["row"], r["metric"], r["dataset"]): r for r in frame.to_dict("records")}
+    sections = []
+    for dataset in datasets or [""]:
+        lines = []
+        for row, label in labels:
+            cells = []
+            for column in columns:
+                record = records.get((row, column.metric, dataset)) or records.get((row, column.metric, ""))
+                cells.append(_cell(record, column, text.reasons.get((row, dataset), ""), notes))
+            lines.append(Line(row, label, tuple(cells)))
+        about = text.headings.get(dataset)
+        sections.append(Section(f"{dataset} ({about})" if about else dataset, tuple(lines)))
+    return View(text.title, columns, tuple(sections), _general_notes(frame, text), tuple(notes.texts))
+
+
+def heading(metric: str) -> str:
+    return HEADINGS.get(metric, metric)
+
+
+def format_measured(metric: str, value: float) -> str:
+    """Digits by unit: two for millions and GiB, one for percent and minutes."""
+    return f"{value:{'+' if metric in SIGNED else ''}.{_digits(metric)}f}"
+
+
+def _digits(metric: str) -> int:
+    return 2 if metric.endswith(("_M", "_GiB")) else 1
+
+
+def _columns(frame: pd.DataFrame) -> tuple[Column, ...]:
+    """A metric that is reported anywhere has two columns, any other one. The difference stands beside its AP."""
+    metrics = [metric for metric in frame["metric"].unique() if metric != DIFFERENCE]
+    if DIFFERENCE in set(frame["metric"]):
+        metrics.insert(metrics.index("AP") + 1, DIFFERENCE)
+    columns = []
+    for metric in metrics:
+        reported = frame.loc[frame["metric"] == metric, "reported"].notna().any()
+        subs = ("reported", "measured") if reported else ("",)
+        columns += [Column(metric, heading(metric), sub) for sub in subs]
+    return tuple(columns)
+
+
+def _cell(record: dict[Any, Any] | None, column: Column, reason: str, notes: Footnotes) -> Cell:
+    if record is None:
+        return Cell(NOTHING)
+    if column.sub == "reported":
+        return Cell(_reported(record["reported"], column.metric))
+    if record["status"] in ("not-run", "failed"):
+        text = str(record["status"]).replace("-", " ")
+        return Cell(text, note=notes.number(reason) if reason else 0)
+    if math.isnan(record["measured"]):
+        return Cell(NOTHING if record["status"] == "reported-only" else "undefined")
+    return _measured(record, column.metric)
+
+
+def _reported(value: float, metric: str) -> str:
+    if math.isnan(value):
+        return NOTHING
+    return f"{value:+}" if metric in SIGNED else str(value)
+
+
+def _measured(record: dict[Any, Any], metric: str) -> Cell:
+    low, high = record["ci_low"], record["ci_high"]
+    known = not math.isnan(low)
+    return Cell(
+        format_measured(metric, record["measured"]),
+        spread="" if math.isnan(record["std"]) else f"{record['std']:.{_digits(metric)}f}",
+        count=f" ({int(record['n'])})" if known else "",
+        interval=f"[{format_measured(metric, low)}, {format_measured(metric, high)}]" if known else "",
+        mark=_mark(low, high) if metric in SIGNED and known else "",
+    )
+
+
+def _mark(low: float, high: float) -> str:
+    if low > 0:
+        return BETTER
+    return WORSE if high < 0 else UNRESOLVED
+
+
+def _general_notes(frame: pd.DataFrame, text: TableText) -> tuple[str, ...]:
+    measured = frame["ci_low"].notna()
+    notes = list(text.footnotes)
+    if measured.any():
+        notes.append(
+            "Measured: mean ± standard deviation over seeds (number of seeds) [95 % bootstrap interval over videos]."
+        )
+    if (measured & frame["metric"].isin(SIGNED)).any():
+        notes.append(
+            f"{heading(DIFFERENCE)}: {BETTER} better and {WORSE} worse than the baseline row, as the paired "
+            f"interval supports; {UNRESOLVED} not resolved by these data."
+        )
+    if (frame["status"] == "reported-only").any():
+        notes.append(f"{NOTHING} measured: a number that the paper took from elsewhere, shown as reported.")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Tables as data, the runs that they are made of, and working them off."""

@@ -1,0 +1,203 @@
+"""A paper's tables as data: Paper, Table, Row.
+
+The base configuration of a scale plus a row's changes is a run. Everything is checked when the declaration is imported,
+so that a mistyped path fails there and names the fields that exist.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vislab.config import replace_path
+from vislab.errors import UserError
+
+SCALES = ("smoke", "tiny", "small", "paper")
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Times:
+    """A change relative to what the base holds there: multiplies it (an integer stays an integer)."""
+
+    factor: float
+
+    def applied_to(self, value: int | float) -> int | float:
+        product = value * self.factor
+        return round(product) if isinstance(value, int) else product
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    index: the row's place in the paper's table. changes: dotted path -> value against the scale's base; None for a
+    method that is not built here. reported: column -> the paper's number, None where it prints none.
+    own: the paper trained this row itself, so it is run here; other rows only show what was reported.
+    baseline: index of the row that this one is compared with. unavailable: scale -> why the row cannot be run there.
+    """
+
+    index: int
+    label: str
+    changes: Mapping[str, Any] | None = None
+    reported: Mapping[str, float | None] = field(default_factory=dict)
+    own: bool = True
+    baseline: int | None = None
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+    def runs_at(self, scale: str) -> bool:
+        return self.own and scale not in self.unavailable
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: what it reports, in which columns, on which data.
+
+    columns: the metrics, in the paper's order. static: those that need no training. datasets: the data sets that stand
+    in for the paper's away from the real data, the one whose dial the claim is about first, the control after it.
+    extra: further measured metrics to show. published: False for a table of our own, which has no reported numbers.
+    """
+
+    id: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    datasets: tuple[str, ...]
+    paper_dataset: str = ""
+    static: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    published: bool = True
+
+    def row(self, index: int) -> Row:
+        """The row with this index. Raises UserError naming the rows that exist."""
+        for row in self.rows:
+            if row.index == index:
+                return row
+        known = ", ".join(str(row.index) for row in self.rows)
+        raise UserError(f"table {self.id} has no row {index}; its rows are {known}")
+
+    def own_rows(self) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.own)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What the rows of a scale start from.
+
+    run: scale -> the run that makes the weights, None where rows start afresh. weights: scale -> the file with them.
+    """
+
+    run: Callable[..., Any]
+    weights: Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One paper: its base configuration at each scale, and its tables.
+
+    base: scale -> configuration that the rows change. minutes: scale -> measured or estimated minutes of one row and
+    seed. static: configuration -> values of the static metrics, in the paper's units. scale_notes: scale -> what stands
+    in for what, printed under every table of that scale.
+    """
+
+    key: str
+    title: str
+    base: Callable[..., Any]
+    tables: tuple[Table, ...]
+    static: Callable[[Any], Mapping[str, float]]
+    minutes: Mapping[str, float] = field(default_factory=dict)
+    pretraining: Pretraining | None = None
+    scale_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _assert_unique([table.id for table in self.tables], f"paper {self.key}: table")
+        for table in self.tables:
+            _check_table(self, table)
+
+    def table(self, table_id: str) -> Table:
+        """The table with this id, in any case. Raises UserError naming the tables that exist."""
+        for table in self.tables:
+            if table.id.lower() == table_id.lower():
+                return table
+        known = ", ".join(table.id for table in self.tables)
+        raise UserError(f"paper {self.key} has no table {table_id!r}; its tables are {known}")
+
+    def configuration(self, table: Table, row: Row, scale: str) -> Any:
+        """Effective configuration of a row at a scale, without data set and seed."""
+        assert row.changes is not None, f"{self.key} {table.id} row {row.index} is not built here"
+        try:
+            return apply_changes(self.base(scale), row.changes)
+        except UserError as error:
+            raise UserError(f"{self.key} {table.id} row {row.index} ({row.label}), scale {scale}: {error}") from error
+
+
+def apply_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Apply dotted changes in order; a `Times` multiplies what it finds. Raises UserError for an unknown path."""
+    for path, value in changes.items():
+        if isinstance(value, Times):
+            value = value.applied_to(_value_at(config, path))
+        config = replace_path(config, path, value)
+    return config
+
+
+def _value_at(config: Any, path: str) -> Any:
+    try:
+        return attrgetter(path)(config)
+    except AttributeError:
+        replace_path(config, path, None)  # names the fields that exist
+        raise
+
+
+def rows_from_numbers(
+    numbers: Mapping[str, Any],
+    metrics: Iterable[str],
+    *,
+    label: Callable[[Mapping[str, Any]], str],
+    changes: Mapping[int, Mapping[str, Any]],
+    baselines: Mapping[int, int] | None = None,
+    unavailable: Mapping[int, Mapping[str, str]] | None = None,
+) -> tuple[Row, ...]:
+    """Rows of a paper's table: its record of numbers (`rows`, `own_rows`) joined with what vislab changes for each.
+
+    label: record of a row -> its label. changes, baselines, unavailable: by row index, as in `Row`.
+    """
+    metrics = tuple(metrics)
+    return tuple(
+        Row(
+            index=index,
+            label=label(record),
+            changes=changes.get(index),
+            reported={metric: record[metric] for metric in metrics},
+            own=index in numbers["own_rows"],
+            baseline=(baselines or {}).get(index),
+            unavailable=(unavailable or {}).get(index, {}),
+        )
+        for index, record in enumerate(numbers["rows"])
+    )
+
+
+def _check_table(paper: Paper, table: Table) -> None:
+    where = f"{paper.key} {table.id}"
+    indices = [row.index for row in table.rows]
+    _assert_unique(indices, f"{where}: row")
+    assert set(table.static) <= set(table.columns), f"{where}: static columns must be columns"
+    for row in table.rows:
+        assert set(row.reported) <= set(table.columns), f"{where} row {row.index}: reported numbers need a column"
+        assert row.baseline is None or row.baseline in indices, (
+            f"{where} row {row.index}: no baseline row {row.baseline}"
+        )
+        assert not row.own or row.changes is not None, f"{where} row {row.index}: an own row needs its changes"
+        if row.changes is not None:
+            for scale in SCALES:
+                paper.configuration(table, row, scale)
+
+
+def _assert_unique(names: list[Any], what: str) -> None:
+    double = [name for name, count in Counter(names).items() if count > 1]
+    assert not double, f"{what} {double} declared twice"

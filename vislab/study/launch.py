@@ -1,0 +1,227 @@
+"""Works off jobs with worker processes: as many at a time as asked for, nothing lost when they or we are killed.
+
+What is done is decided by the run store alone (result.json), never by this process. A job that fails is noted and the
+others go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from vislab.config import to_dict
+from vislab.records import RunStore, write_json
+from vislab.study.plan import Job
+
+WORKER = (sys.executable, "-m", "vislab.study.worker")
+SECONDS_TO_STOP = 10.0
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class Display(Protocol):
+    """What the launcher tells whoever watches."""
+
+    def started(self, job: Job) -> None: ...
+
+    def progress(self, job: Job, event: dict[str, Any]) -> None:
+        """event: stage ("train", "infer" or "score"), step, total, loss (None outside of training)."""
+        ...
+
+    def notice(self, job: Job, text: str) -> None: ...
+
+    def failed(self, job: Job, sentence: str) -> None:
+        """A run of the job failed; called before `finished`, which tells the end of every job."""
+        ...
+
+    def finished(self, job: Job, succeeded: bool) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a launch came to. failed: (train_key, eval_key) -> the error's sentence."""
+
+    finished: list[Job] = field(default_factory=list)
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+@dataclass
+class Worker:
+    """A worker process, the job that it works on, and the runs of it that it reported as done or failed."""
+
+    process: subprocess.Popen[str]
+    job: Job | None = None
+    settled: set[int] = field(default_factory=set)
+
+
+def failure_path(store: RunStore, train_key: str, eval_key: str) -> Path:
+    """Where the sentence of a failed run lies; reports read it from there."""
+    return store.eval_dir(train_key, eval_key) / "failure.json"
+
+
+def log_path(store: RunStore, job: Job) -> Path:
+    """Whatever the libraries of a worker print."""
+    return store.train_dir(job.train_key) / "worker.log"
+
+
+def launch(
+    jobs: Sequence[Job],
+    store: RunStore,
+    display: Display,
+    *,
+    device: str,
+    parallel: int,
+    command: Sequence[str] = WORKER,
+) -> Outcome:
+    """Run all jobs, `parallel` at a time. Ctrl-C stops the workers and returns with `interrupted` set.
+
+    Failures are written beside the runs (failure.json) and removed when the run succeeds. A CPU worker uses one thread:
+    two such workers do more than one with two threads, and numbers do not depend on how many run side by side.
+    """
+    assert parallel >= 1, parallel
+    pool = _Pool(store, display, device, command)
+    try:
+        pool.work_off(deque(jobs), parallel)
+    except KeyboardInterrupt:
+        pool.outcome.interrupted = True
+    finally:
+        pool.stop()
+    return pool.outcome
+
+
+class _Pool:
+    """Worker processes. One that is done with a job takes the next; one that dies is replaced."""
+
+    def __init__(self, store: RunStore, display: Display, device: str, command: Sequence[str]) -> None:
+        self.store, self.display, self.device, self.command = store, display, device, command
+        self.outcome = Outcome()
+        self.workers: dict[int, Worker] = {}
+        self.messages: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
+
+    def work_off(self, waiting: deque[Job], parallel: int) -> None:
+        while waiting or any(worker.job for worker in self.workers.values()):
+            idle = [worker for worker in self.workers.values() if worker.job is None]
+            while waiting and (idle or len(self.workers) < parallel):
+                self._assign(waiting.popleft(), idle.pop() if idle else self._start())
+            pid, event = self.messages.get()
+            if event is None:
+                self._take_exit(self.workers.pop(pid))
+            else:
+                self._take_event(event, self.workers[pid])
+
+    def stop(self) -> None:
+        """Cut the lifelines, wait, and kill what is still there."""
+        for worker in self.workers.values():
+            _close(worker.process)
+        for worker in self.workers.values():
+            try:
+                worker.process.wait(SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+
+    def _start(self) -> Worker:
+        """A worker in a session of its own: Ctrl-C reaches this process only, which then stops the workers."""
+        process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=os.environ | ONE_THREAD,
+        )
+        threading.Thread(target=_forward, args=(process, self.messages), daemon=True).start()
+        worker = self.workers[process.pid] = Worker(process)
+        return worker
+
+    def _assign(self, job: Job, worker: Worker) -> None:
+        log = log_path(self.store, job).resolve()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        described = {
+            "runs": [to_dict(run) for run in job.runs],
+            "store": str(Path(self.store.root).resolve()),
+            "device": self.device,
+            "threads": 1,
+            "log": str(log),
+        }
+        worker.job, worker.settled = job, set()
+        self.display.started(job)
+        assert worker.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # a worker that has died is reported by its exit
+            worker.process.stdin.write(json.dumps(described) + "\n")
+            worker.process.stdin.flush()
+
+    def _take_event(self, event: dict[str, Any], worker: Worker) -> None:
+        job = worker.job
+        assert job is not None
+        if event["event"] == "progress":
+            self.display.progress(job, event)
+        elif event["event"] == "notice":
+            self.display.notice(job, event["text"])
+        elif event["event"] == "failed":
+            self._note_failure(job, event["run"], event["error"])
+            worker.settled.add(event["run"])
+        elif event["event"] == "done":
+            failure_path(self.store, *job.keys(event["run"])).unlink(missing_ok=True)
+            worker.settled.add(event["run"])
+        else:
+            self._finish(worker)
+
+    def _take_exit(self, worker: Worker) -> None:
+        """Runs that the worker left without a word failed with it."""
+        _close(worker.process)
+        if worker.job is None:
+            return
+        for run in range(len(worker.job.runs)):
+            if run not in worker.settled:
+                self._note_failure(worker.job, run, _death_sentence(worker.process.returncode))
+        self._finish(worker)
+
+    def _finish(self, worker: Worker) -> None:
+        job, worker.job = worker.job, None
+        assert job is not None
+        succeeded = not any(job.keys(run) in self.outcome.failed for run in range(len(job.runs)))
+        if succeeded:
+            self.outcome.finished.append(job)
+        self.display.finished(job, succeeded)
+
+    def _note_failure(self, job: Job, run: int, sentence: str) -> None:
+        write_json(failure_path(self.store, *job.keys(run)), {"error": sentence})
+        self.outcome.failed[job.keys(run)] = sentence
+        self.display.failed(job, sentence)
+
+
+def _forward(process: subprocess.Popen[str], messages: queue.Queue[Any]) -> None:
+    """Put every event of a worker, then None for its end, into the queue."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        with contextlib.suppress(json.JSONDecodeError):  # half a line, from a worker killed while it wrote
+            messages.put((process.pid, json.loads(line)))
+    process.wait()
+    messages.put((process.pid, None))
+
+
+def _death_sentence(code: int) -> str:
+    if code >= 0:
+        return f"the worker ended with code {code}; the run's worker.log in the run store says more"
+    name = signal.Signals(-code).name
+    hint = ", which the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"the worker was killed by {name}{hint}"
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()

@@ -1,0 +1,118 @@
+"""From tables to runs: rows x data sets x seeds, with equal effective configurations run once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from vislab.data import DatasetConfig, load_dataset
+from vislab.engine.config import InitialWeights, RunConfig
+from vislab.errors import UserError
+from vislab.records import RunStore
+from vislab.study.declare import Paper, Row, Table
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row of one table on one data set with one seed, and the run that fills it."""
+
+    table_id: str
+    row: Row
+    dataset: str
+    seed: int
+    config: RunConfig
+    train_key: str
+    eval_key: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that share one training; one worker does them in order. label, dataset and seed are of their first use."""
+
+    train_key: str
+    label: str
+    dataset: str
+    seed: int
+    runs: tuple[RunConfig, ...]
+
+    def keys(self, run: int) -> tuple[str, str]:
+        """(train_key, eval_key) of the run with this index."""
+        return self.train_key, self.runs[run].eval_key
+
+
+def plan_table(
+    paper: Paper, table: Table, scale: str, *, seeds: int, datasets: Sequence[str] | None = None
+) -> list[PlannedRun]:
+    """Every run that the table is made of at this scale, in the order of rows, then data sets, then seeds.
+
+    datasets: replace the declared ones. Rows that are not the paper's own, or unavailable at the scale, have no runs.
+    Raises UserError for a data set that does not load, and where the weights that the rows start from are missing.
+    """
+    initial = initial_weights(paper, scale)
+    planned = []
+    for row in table.rows:
+        if not row.runs_at(scale):
+            continue
+        base = paper.configuration(table, row, scale)
+        for dataset in datasets or table.datasets:
+            placed = on_dataset(base, dataset)
+            for seed in range(seeds):
+                config = replace(placed, seed=seed, init=initial)
+                planned.append(PlannedRun(table.id, row, dataset, seed, config, config.train_key, config.eval_key))
+    return planned
+
+
+def initial_weights(paper: Paper, scale: str) -> InitialWeights | None:
+    """What the rows of a scale start from; None where they start afresh. Raises UserError if the file is missing."""
+    if paper.pretraining is None or paper.pretraining.run(scale) is None:
+        return None
+    path = paper.pretraining.weights(scale)
+    if not path.exists():
+        raise UserError(
+            f"{path}: the pre-trained weights of scale {scale} are missing; "
+            f"make them with: reproduce_table.py {paper.key} --pretrain --scale {scale}"
+        )
+    return InitialWeights.of(path)
+
+
+def on_dataset(config: RunConfig, name: str) -> RunConfig:
+    """The run on another data set, by preset name or path; the model gets as many classes as the data set has.
+
+    Size, length and number of videos that the scale asks for are kept for synthetic presets; real data is as it is.
+    """
+    train, valid = (_named(dataset, name) for dataset in (config.data, config.evaluation.data))
+    return replace(
+        config,
+        model=replace(config.model, num_classes=_num_categories(train)),
+        data=train,
+        evaluation=replace(config.evaluation, data=valid),
+    )
+
+
+def jobs(planned: Iterable[PlannedRun], store: RunStore) -> list[Job]:
+    """What is left to do: every unfinished run once, those of one training together."""
+    by_training: dict[str, dict[str, PlannedRun]] = {}
+    for run in planned:
+        if store.result(run.train_key, run.eval_key) is None:
+            by_training.setdefault(run.train_key, {}).setdefault(run.eval_key, run)
+    return [_job(train_key, list(runs.values())) for train_key, runs in by_training.items()]
+
+
+def num_trainings(planned: Iterable[PlannedRun]) -> int:
+    """Number of distinct training runs."""
+    return len({run.train_key for run in planned})
+
+
+def _job(train_key: str, runs: Sequence[PlannedRun]) -> Job:
+    first = runs[0]
+    return Job(train_key, first.row.label, first.dataset, first.seed, tuple(run.config for run in runs))
+
+
+def _named(dataset: DatasetConfig, name: str) -> DatasetConfig:
+    return replace(dataset, name=name) if name.startswith("synthetic") else DatasetConfig(name)
+
+
+@functools.cache
+def _num_categories(dataset: DatasetConfig) -> int:
+    return len(load_dataset(dataset, "train").categories)
