@@ -30,7 +30,7 @@ def _fan(count: int, turn: float = 0.0) -> list[tuple[float, float]]:
     return [(round(math.sin(a), 6), round(-math.cos(a), 6)) for a in angles]
 
 
-_THREE, _FIVE = _fan(3, 0.5), _fan(5)
+_THREE, _FIVE, _FIVE_DOWN = _fan(3, 0.5), _fan(5), _fan(5, 0.5)
 
 
 def disc(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ def star(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pentagram: inside all but at most one of five half-planes, so the second largest of them."""
     largest = np.full_like(x, -np.inf)
     second = largest
-    for nx, ny in _FIVE:
+    for nx, ny in _FIVE_DOWN:
         plane = nx * x + ny * y
         second = np.maximum(second, np.minimum(largest, plane))
         largest = np.maximum(largest, plane)
