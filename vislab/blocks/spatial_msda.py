@@ -60,14 +60,22 @@ def sampling_locations(
         (B, T, Q, M, F, L, P, 2), (x, y) in [0, 1] of each level.
         Source: Deformable-DETR models/ops/modules/ms_deform_attn.py:101-107.
     """
-    centre = reference[..., None, None, :, None, :2]
+    heads, frames, levels, points = layout
+    centre = _per_point(reference[..., :2], points)
     if reference.shape[-1] == 4:
-        offsets = projection(query).unflatten(-1, (*layout, 2))
-        return centre + offsets * (reference[..., None, None, :, None, 2:] * (0.5 / layout[-1]))
-    # dividing the projection's rows by the level size instead of all offsets saves two passes over the largest tensor
-    scale = (1 / spatial_shapes.flip(-1).to(query))[:, None].expand(*layout, 2).flatten()
-    offsets = functional.linear(query, projection.weight * scale[:, None], projection.bias * scale)
-    return centre + offsets.unflatten(-1, (*layout, 2))
+        offsets = projection(query).unflatten(-1, (heads * frames, levels * points * 2))
+        locations = centre + offsets * _per_point(reference[..., 2:] * (0.5 / points), points)
+    else:
+        # scaling the projection's rows instead of all offsets saves two passes over the largest tensor
+        scale = (1 / spatial_shapes.flip(-1).to(query))[:, None].expand(*layout, 2).flatten()
+        offsets = functional.linear(query, projection.weight * scale[:, None], projection.bias * scale)
+        locations = centre + offsets.unflatten(-1, (heads * frames, levels * points * 2))
+    return locations.unflatten(-1, (levels, points, 2)).unflatten(-4, (heads, frames))
+
+
+def _per_point(reference: Tensor, num_points: int) -> Tensor:
+    """(B, T, Q, L, 2) -> (B, T, Q, 1, L * P * 2), in one run of memory: adding it to all heads is then fast."""
+    return reference[..., None, :].expand(*reference.shape[:-1], num_points, 2).flatten(-3)[..., None, :]
 
 
 def count_levels(levels: tuple[int, ...] | None, num_levels: int) -> int:
