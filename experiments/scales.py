@@ -43,13 +43,13 @@ def _tiny(model: ModelConfig, criterion: CriterionConfig) -> RunConfig:
         model=model,
         criterion=criterion,
         train=TrainConfig(
-            steps=200, batch_size=3, learning_rate=4e-4, backbone_multiplier=1.0, schedule="cosine", warmup_steps=20,
+            steps=160, batch_size=2, learning_rate=4e-4, backbone_multiplier=1.0, schedule="cosine", warmup_steps=20,
             checkpoint_every=100,
         ),
         data=DatasetConfig(CLEAN, num_videos=2000, length=12, **_TINY_VIDEO),
         sampling=SamplingConfig(clip_length=5, short_sides=(96,), max_side=160),
         evaluation=EvalConfig(
-            DatasetConfig(CLEAN, num_videos=300, length=12, **_TINY_VIDEO), short_side=96, max_side=160
+            DatasetConfig(CLEAN, num_videos=200, length=12, **_TINY_VIDEO), short_side=96, max_side=160
         ),
         scale="tiny",
     )  # fmt: skip

@@ -121,7 +121,8 @@ def _set_up(planned: Sequence[PlannedRun]) -> str:
     first = planned[0].config
     return (
         f"{noun} {', '.join(map(str, seeds))}; {' or '.join(map(str, steps))} training steps of batches of "
-        f"{first.train.batch_size}, clips of {first.sampling.clip_length} frames, from {start}; measured on {measured_on}."
+        f"{first.train.batch_size}, clips of {first.sampling.clip_length} frames, from {start}; measured on "
+        f"{measured_on}."
     )
 
 

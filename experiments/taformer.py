@@ -69,7 +69,8 @@ def pretraining(scale: Scale) -> RunConfig | None:
         run = on_dataset(run, CROWDS)
         sampling = replace(run.sampling, clip_length=2, clip_stride=3)
         train = replace(run.train, steps=2500, batch_size=4, learning_rate=4e-4, warmup_steps=50)
-        return replace(run, sampling=sampling, train=train)
+        evaluation = replace(run.evaluation, data=replace(run.evaluation.data, num_videos=300))
+        return replace(run, sampling=sampling, train=train, evaluation=evaluation)
     run = on_dataset(run, STILLS)
     sampling = replace(run.sampling, rotation_degrees=20.0)
     train = replace(run.train, steps={"small": 10_000, "paper": 24 * 118_287 // 16}[scale])
@@ -125,12 +126,15 @@ def _without_weights(backbone: str) -> dict[str, str]:
     return _too_large(backbone) | {"paper": f"needs pre-trained {backbone} weights, which vislab cannot load yet"}
 
 
+# As many held-out videos as YouTube-VIS 2019 has for validation; the ablations make do with fewer.
+_FULL_VALIDATION = {"evaluation.data.num_videos": 302}
+
 T1 = _comparison(
     "T1",
     (CLEAN,),
     {
         11: BASELINE,
-        12: {},
+        12: _FULL_VALIDATION,
         16: BASELINE | {"model.backbone": RESNET101},
         18: {"model.backbone": RESNET101},
         19: BASELINE | {"model.backbone": SWIN_LARGE},

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = result.add_subparsers(metavar="COMMAND", required=True)
     _add_evaluate(commands)
-    data = commands.add_parser("data", help="check a data set, draw it, write a synthetic one", formatter_class=FORMATTER)
+    data = commands.add_parser("data", help="check or draw a data set, make a synthetic one", formatter_class=FORMATTER)
     data_commands = data.add_subparsers(metavar="COMMAND", required=True)
     _add_check(data_commands)
     _add_synth(data_commands)
@@ -127,10 +127,10 @@ def _add_show(commands: argparse._SubParsersAction) -> None:
     which = show.add_mutually_exclusive_group()
     which.add_argument("--videos", metavar="LIST", help="names or positions in the split, such as 0,3,bear")
     which.add_argument("--first", type=int, metavar="N", help="the first N videos (default: 4, of a .gif 1)")
-    show.add_argument("--frames", type=int, metavar="N", help="of each video, spread evenly (default: 6, of a .gif all)")
+    show.add_argument("--frames", type=int, metavar="N", help="spread evenly over each video (default: 6; .gif: all)")
     show.add_argument("--results", type=Path, metavar="RESULTS.json", help="predictions in the YouTube-VIS format")
     show.add_argument(
-        "--min-score", type=float, default=0.3, metavar="S", help="keep predictions with this score or more (default: 0.3)"
+        "--min-score", type=float, default=0.3, metavar="S", help="least score of the predictions drawn (default: 0.3)"
     )
     show.add_argument("--scale", type=float, metavar="S", help="enlargement (default: to a width of 320 pixels)")
     for option in ("height", "width", "length", "num-categories"):
@@ -197,8 +197,10 @@ def _show(options: argparse.Namespace) -> int:
     if options.results is not None:
         results = read_results(load_json(options.results), truth, str(options.results))
     clips = [_clip(dataset, index, truth, results, drawing) for index in indices]
-    written = [write_animation(clips[0], options.out, drawing)] if animated else write_sheets(clips, options.out, drawing)
-    print("\n".join(map(str, written)))
+    if animated:
+        print(write_animation(clips[0], options.out, drawing))
+    else:
+        print("\n".join(map(str, write_sheets(clips, options.out, drawing))))
     return 0
 
 

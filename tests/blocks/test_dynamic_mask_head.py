@@ -79,6 +79,15 @@ def test_coordinates_are_reference_minus_pixel_centre(axis: int) -> None:
             assert masks[0, 0, 2 * i + 1, 2 * j + 1].item() == pytest.approx(expected)
 
 
+def test_autocast_does_not_round_coordinates() -> None:
+    """600.4 and 598.7 pixels are one number in bfloat16."""
+    features, parameters = noise(1, 8, 80, 80, seed=1).float(), noise(2, 169, seed=2).float()
+    reference = torch.tensor([[[600.4, 598.7]], [[3.1, 70.9]]])
+    expected = dynamic_masks(features, parameters, reference, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(dynamic_masks(features, parameters, reference, 8), expected, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("factor", [1, 2, 4])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 5), (4, 2)])
 def test_upsampling_equals_brute_force(factor: int, height: int, width: int) -> None:

@@ -43,10 +43,10 @@ def test_outline_is_a_bounded_distance(shape: Shape) -> None:
 
 
 def star_corners(tip: float) -> list[tuple[float, float]]:
-    """A pentagram's ten corners; the inner ones lie at tip / phi^2."""
+    """The ten corners of a pentagram that points down; the inner ones lie at tip / phi^2."""
     inner = tip * (3 - math.sqrt(5)) / 2
     return [
-        ((tip, inner)[k % 2] * math.sin(math.pi * k / 5), -(tip, inner)[k % 2] * math.cos(math.pi * k / 5))
+        ((tip, inner)[k % 2] * math.sin(math.pi * k / 5), (tip, inner)[k % 2] * math.cos(math.pi * k / 5))
         for k in range(10)
     ]
 

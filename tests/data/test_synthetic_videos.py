@@ -27,9 +27,9 @@ def sha(array: np.ndarray) -> str:
 
 
 PINS = {
-    "synthetic-ytvis19": ("342360f5a18da7f8", "cd1a40956dfaac85"),
-    "synthetic-ovis+deformation=1+faint=0.1+leave=1": ("da5b018a9729517d", "ef486dfb4bcb3d9d"),
-    "synthetic-ytvis21+blur=1+speed=2+lookalike=1+noise_frames=0.3": ("c0780db8196344a5", "3beb8867a004b402"),
+    "synthetic-ytvis19": ("bb5e03840181fbd0", "cd1a40956dfaac85"),
+    "synthetic-ovis+deformation=1+faint=0.1+leave=1": ("1515f41ac2e1f7f6", "ef486dfb4bcb3d9d"),
+    "synthetic-ytvis21+blur=1+speed=2+lookalike=1+noise_frames=0.3": ("5114e21421184bfb", "3beb8867a004b402"),
 }
 FULL_SIZE_PIN = ("86338c5c889a7e85", "f0eddcc6d63c6d15")
 

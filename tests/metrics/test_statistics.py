@@ -201,7 +201,7 @@ def simulated(rng: np.random.Generator, num_videos: int, num_categories: int = 8
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_videos", "at_least"), [(60, 0.86), (200, 0.9)])
+@pytest.mark.parametrize(("num_videos", "at_least"), [(60, 0.8), (200, 0.88)])
 def test_basic_interval_of_ap_covers_better_than_percentiles(num_videos: int, at_least: float) -> None:
     rng = np.random.default_rng(8)
     true = simulated(rng, 40_000).summaries(names=["AP"])["AP"][0]

@@ -234,3 +234,17 @@ def test_dropout_acts_in_training_only() -> None:
     torch.testing.assert_close(model.eval()(images, padding).pred_logits, expected)
     torch.manual_seed(0)
     assert not torch.allclose(model.train()(images, padding).pred_logits, noise(1) + expected)
+
+
+@pytest.mark.parametrize("init", ["linear", "grid"])
+def test_autocast_keeps_boxes_and_masks_in_float32(init: str) -> None:
+    """bfloat16 has 8 bits: boxes would be off by a pixel, coordinates of the mask head by two."""
+    model, (images, padding) = build(replace(TAFORMER, reference_init=init)).float(), clips()
+    expected = model(images.float(), padding)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(images.float(), padding)
+        masks = output.pred_masks(1, EVERY_QUERY)
+    assert output.pred_boxes.dtype == masks.dtype == torch.float32
+    torch.testing.assert_close(output.pred_boxes, expected.pred_boxes, atol=0.01, rtol=0)
+    (output.pred_logits.float().sum() + output.pred_boxes.sum() + masks.tanh().sum()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

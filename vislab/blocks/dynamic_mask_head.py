@@ -59,16 +59,19 @@ def dynamic_masks(
         (n, T, 2 h, 2 w), bilinearly upsampled to half of the stride.
     """
     channels, hidden = features.shape[1], HIDDEN_CHANNELS
+    features, parameters = features.to(reference.dtype), parameters.to(reference.dtype)
     sizes = [(channels + 2) * hidden, hidden * hidden, hidden, hidden, hidden, 1]
     w1, w2, w3, b1, b2, b3 = parameters.split(sizes, dim=-1)
     w1 = w1.unflatten(-1, (hidden, channels + 2))
     relative = _relative_coordinates(reference, features.shape[-2:], stride) / coordinate_scale
-    # the features are the same for all instances: no (n, T, C, h, w) copy is made
-    x = torch.einsum("noc,tchw->ntohw", w1[..., 2:], features)
-    x = x + torch.einsum("noc,ntchw->ntohw", w1[..., :2], relative) + b1[:, None, :, None, None]
-    x = torch.einsum("noc,ntchw->ntohw", w2.unflatten(-1, (hidden, hidden)), x.relu()) + b2[:, None, :, None, None]
-    x = torch.einsum("nc,ntchw->nthw", w3, x.relu()) + b3[:, :, None, None]
-    return upsample_aligned(x, 2)
+    # bfloat16 would round coordinates of some hundred pixels to multiples of 4
+    with torch.autocast(features.device.type, enabled=False):
+        # the features are the same for all instances: no (n, T, C, h, w) copy is made
+        x = torch.einsum("noc,tchw->ntohw", w1[..., 2:], features)
+        x = x + torch.einsum("noc,ntchw->ntohw", w1[..., :2], relative) + b1[:, None, :, None, None]
+        x = torch.einsum("noc,ntchw->ntohw", w2.unflatten(-1, (hidden, hidden)), x.relu()) + b2[:, None, :, None, None]
+        x = torch.einsum("nc,ntchw->nthw", w3, x.relu()) + b3[:, :, None, None]
+        return upsample_aligned(x, 2)
 
 
 def _relative_coordinates(reference: Tensor, size: torch.Size, stride: int) -> Tensor:

@@ -30,6 +30,7 @@ def collate(clips: Sequence[ClipSample]) -> Batch:
     batch = _image_batch([clip.frames for clip in clips])
     padded_size = (batch.images.shape[-2], batch.images.shape[-1])
     batch.targets = [_targets(clip, padded_size) for clip in clips]
+    batch.video_names = [clip.video for clip in clips]
     return batch
 
 

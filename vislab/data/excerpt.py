@@ -53,9 +53,11 @@ def _annotations(dataset: VideoDataset, index: int) -> Iterator[dict[str, Any]]:
     tracks: dict[int, dict[str, Any]] = {}
     for t in range(info.length):
         found = dataset.annotations(index, [t])
-        for n, track_id in enumerate(found.track_ids.tolist()):
+        for n in range(len(found.track_ids)):
+            if not found.present[n, 0]:
+                continue
             entry = tracks.setdefault(
-                track_id,
+                int(found.track_ids[n]),
                 {
                     "video_id": info.id,
                     "category_id": dataset.categories[int(found.labels[n])].id,

@@ -131,7 +131,8 @@ class SeqFormer(nn.Module):
         if self.config.reference_init == "grid":
             reference = self.reference_points.weight.sigmoid()
         else:
-            reference = self.reference_points(position).sigmoid()
+            # autocast must not round points, nor the boxes that are refined from them, to bfloat16
+            reference = self.reference_points(position).to(position.dtype).sigmoid()
         layers = self.decoder(content.expand(images.shape[0], -1, -1), position, reference, memory)
         features = self._mask_features(memory.tokens, maps)
         size = self._unpadded_size(padding_mask)

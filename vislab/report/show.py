@@ -28,8 +28,11 @@ _MILLISECONDS = 1000 // 6  # between frames; YouTube-VIS annotates 6 a second
 
 @dataclass(frozen=True)
 class Drawing:
-    """How videos are drawn. num_frames: of each, spread evenly from the first to the last; None: 6, in an animation all.
-    scale: enlargement; None: to the usual width. min_score: least score of a prediction. Raises UserError."""
+    """How videos are drawn.
+
+    num_frames: of each video, spread evenly from the first to the last; None: 6 on a sheet, all in an animation.
+    scale: enlargement; None: to a width of 320 pixels. min_score: least score of a prediction. Raises UserError.
+    """
 
     num_frames: int | None = None
     scale: float | None = None
@@ -50,8 +53,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video to draw. read: gives the frames asked for, (T, H, W, 3) uint8. predictions: None where there are none
-    to compare with, which is not the same as none found."""
+    """One video to draw.
+
+    read: gives the frames asked for, (T, H, W, 3) uint8. predictions: None leaves their row out; a list may be empty.
+    """
 
     name: str
     caption: str

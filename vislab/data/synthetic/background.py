@@ -37,26 +37,24 @@ def make_background(stream: Stream, config: SyntheticConfig, tints: Tints) -> np
 
 
 def clouds(stream: Stream, height: int, width: int, cell: float) -> np.ndarray:
-    """Value noise in [0, 1], (H, W) float32, smooth over `cell` frame heights.
-
-    The matrix products hold integers below 2^24 only, so they are exact in float32 in whichever order a library sums.
-    """
+    """Value noise in [0, 1], (H, W) float32, smooth over `cell` frame heights."""
     size = max(2.0, cell * height)
-    rows, columns = _smooth_weights(height, size), _smooth_weights(width, size)
-    knots = stream.bytes(rows.shape[1], columns.shape[1]).astype(np.float32)
-    return (rows @ knots @ columns.T) * (1 / (255 * 64 * 64))
+    row, row_weight = _knots(height, size)
+    column, column_weight = _knots(width, size)
+    knots = stream.bytes(int(row[-1]) + 2, int(column[-1]) + 2).astype(np.float32)
+    lines = knots[row]
+    lines += (knots[row + 1] - lines) * row_weight[:, None]
+    noise = lines[:, column]
+    noise += (lines[:, column + 1] - noise) * column_weight
+    return noise * (1 / 255)
 
 
-def _smooth_weights(count: int, size: float) -> np.ndarray:
-    """(count, knots) float32: integer weights that sum to 64 over the two knots around each pixel."""
+def _knots(count: int, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """For `count` pixels, the knot before each, int64, and the weight of the one after it, float32 in steps of 1/64."""
     position = np.arange(count) / size
     knot = np.floor(position).astype(np.int64)
     part = position - knot
-    weight = np.floor(64 * part * part * (3 - 2 * part) + 0.5).astype(np.float32)
-    weights = np.zeros((count, int(knot[-1]) + 2), np.float32)
-    weights[np.arange(count), knot] = 64 - weight
-    weights[np.arange(count), knot + 1] = weight
-    return weights
+    return knot, (np.floor(64 * part * part * (3 - 2 * part) + 0.5) / 64).astype(np.float32)
 
 
 def _add_ghosts(planes: np.ndarray, stream: Stream, config: SyntheticConfig, tints: Tints) -> None:

@@ -27,10 +27,11 @@ class Dials:
     blur: exposure time in frame intervals; a real camera stays below 1. The mask is that of mid-exposure.
     speed: factor on all motion.
     lookalike: probability that an object has the category and colours of an earlier one of its video.
-    leave: probability that an object leaves the frame in the middle of the video and comes back elsewhere.
+    leave: probability that an object leaves the frame in the middle of the video and comes back by any side (videos of
+        at least 5 frames).
     faint: opacity of an object in its faint frames; 1 turns it off. Masks are as if it were opaque.
     faint_fraction: share of an object's frames, drawn at random, that are faint (if `faint` is below 1); at least one
-        frame stays evident, one in which the object is in view.
+        frame stays evident, one in which most of the object is in view.
     noise_frames: share of the frames that are replaced by noise; at least one stays. Masks are kept.
     objects: number of objects in every video; 0 draws it as the preset does.
     """

@@ -106,7 +106,7 @@ def _opacities(
 ) -> np.ndarray:
     """(N, T): the dial's opacity in the faint frames of every object, 0 in noise frames, 1 in the others."""
     dials = config.dials
-    opacities = np.ones(poses.x.shape)
+    opacities = np.ones_like(poses.x)
     if dials.faint < 1:
         visible = np.where(noise, -1.0, _visible_fractions(poses, shapes, config.width, config.height))
         for row, worth_keeping in zip(opacities, visible, strict=True):
@@ -131,8 +131,8 @@ def _visible_fractions(poses: Poses, shapes: np.ndarray, width: int, height: int
     """(N, T): visible over all pixels of every object, estimated on a coarse raster."""
     scale = min(1.0, _COARSE_ROWS / height)
     small = replace(poses, x=poses.x * scale, y=poses.y * scale, radius=poses.radius * scale)
-    fractions = np.empty(poses.x.shape)
-    for time in range(fractions.shape[1]):
+    fractions = np.zeros_like(poses.x)
+    for time in range(poses.x.shape[1]):
         found = [silhouette(small, n, time, int(shape)) for n, shape in enumerate(shapes)]
         owner = owners(found, round(height * scale), round(width * scale))
         seen = np.bincount(owner.ravel() + 1, minlength=len(found) + 1)[1:]
