@@ -107,9 +107,8 @@ def test_equal_time_control_trains_longer() -> None:
     ids=lambda place: f"{place[0].id}-{place[1]}",
 )
 def test_rows_that_the_paper_prints_twice_share_one_run(first: tuple[Table, int], second: tuple[Table, int]) -> None:
-    """Their reported numbers agree, too, where both tables are the paper's."""
-    changes = [configuration(*place, "smoke") for place in (first, second)]
-    assert changes[0] == changes[1]
+    """They may be evaluated on more videos. Their reported numbers agree, too, where both tables are the paper's."""
+    assert configuration(*first, "smoke").train_key == configuration(*second, "smoke").train_key
     if all(table.row(row).runs_at("smoke") for table, row in (first, second)):
         assert planned_keys(*first) == planned_keys(*second)
     if second[0].published:

@@ -28,6 +28,15 @@ def test_the_smallest_models_run(name: str) -> None:
     assert output.pred_masks(0, torch.tensor([0])).shape == (1, 2, 16, 16)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_model_runs_on_the_meta_device(name: str) -> None:
+    """Counting operations needs shapes only."""
+    model = build_model(name, "smoke", device="meta").eval()
+    with torch.device("meta"):
+        output = model(torch.zeros(1, 2, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+        assert output.pred_masks(0, torch.arange(3)).shape == (3, 2, 16, 16)
+
+
 def test_taformer_is_seqformer_with_its_temporal_slots_filled() -> None:
     for scale in get_args(Scale):
         changes = {

@@ -5,6 +5,8 @@ Shape letters: B batch, T frames, n chosen instances, C channels, h w mask featu
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,14 +66,18 @@ def dynamic_masks(
     w1, w2, w3, b1, b2, b3 = parameters.split(sizes, dim=-1)
     w1 = w1.unflatten(-1, (hidden, channels + 2))
     relative = _relative_coordinates(reference, features.shape[-2:], stride) / coordinate_scale
-    # bfloat16 would round coordinates of some hundred pixels to multiples of 4
-    with torch.autocast(features.device.type, enabled=False):
+    with _full_precision(features.device.type):  # bfloat16 would round coordinates of some hundred pixels by 2
         # the features are the same for all instances: no (n, T, C, h, w) copy is made
         x = torch.einsum("noc,tchw->ntohw", w1[..., 2:], features)
         x = x + torch.einsum("noc,ntchw->ntohw", w1[..., :2], relative) + b1[:, None, :, None, None]
         x = torch.einsum("noc,ntchw->ntohw", w2.unflatten(-1, (hidden, hidden)), x.relu()) + b2[:, None, :, None, None]
         x = torch.einsum("nc,ntchw->nthw", w3, x.relu()) + b3[:, :, None, None]
         return upsample_aligned(x, 2)
+
+
+def _full_precision(device: str) -> AbstractContextManager[object]:
+    """Switches autocast off; the meta device has none."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def _relative_coordinates(reference: Tensor, size: torch.Size, stride: int) -> Tensor:

@@ -23,11 +23,13 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Times:
-    """A change relative to what the base holds there: multiplies it (an integer stays an integer)."""
+    """A change relative to what the base holds there: multiplies it (an integer stays an integer, None stays None)."""
 
     factor: float
 
-    def applied_to(self, value: int | float) -> int | float:
+    def applied_to(self, value: int | float | None) -> int | float | None:
+        if value is None:
+            return None
         product = value * self.factor
         return round(product) if isinstance(value, int) else product
 

@@ -64,10 +64,13 @@ class Inbox:
 
     def next(self) -> dict[str, Any]:
         """Wait for the next job; never returns when there is none to come."""
-        self._busy = False
         job = self._jobs.get()
         self._busy = True
         return job
+
+    def finished(self) -> None:
+        """The job at hand is done: the end of the stream is now an orderly end."""
+        self._busy = False
 
     def _read(self, stream: TextIO) -> None:
         for line in stream:
@@ -116,6 +119,7 @@ def main() -> None:
         job = inbox.next()
         redirect_log(job["log"])
         work(job, events)
+        inbox.finished()
         events.send("idle")
 
 
