@@ -29,6 +29,7 @@ test-slow: env  ## tests that take minutes: kill -9 at ten moments, fitting two 
 
 lint: env  ## ruff and mypy
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: env  ## speed of the deformable attention paths, after their correctness check

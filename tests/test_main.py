@@ -86,7 +86,7 @@ def test_data_mistakes(arguments: list[str], part: str, capsys: pytest.CaptureFi
 def test_doctor_names_versions_and_paths(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out
-    for part in ("python", "torch", "deformable attention", "CUDA device"):
+    for part in ("python", "torch", "deform_attn cpu", "CUDA device"):
         assert part in text
 
 

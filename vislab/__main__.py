@@ -63,7 +63,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="measure YouTube-VIS results against a ground truth",
-        description="Measure results in the YouTube-VIS format, with 95 %% intervals over videos.",
+        description="Measure results in the YouTube-VIS format, with 95 % intervals over videos.",
         epilog="example:\n  vislab evaluate valid.json results.json --metrics ap --csv numbers.csv",
         formatter_class=FORMATTER,
     )
@@ -79,7 +79,7 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser(
         "check",
         help="read everything in a data set and say what is in it, or what is wrong and where",
-        description="Read all of a data set in the YouTube-VIS layout. Exit code 0 and a summary, or 2 and the first fault.",
+        description="Read all of a data set in YouTube-VIS layout. Exit code 0 and a summary, or 2 and the first fault.",
     )
     check.add_argument("path", type=Path, metavar="PATH", help="a folder or an annotation file")
     check.set_defaults(run=_check)
@@ -228,11 +228,10 @@ def _counted(number: int, noun: str) -> str:
 def _doctor(options: argparse.Namespace) -> int:
     import torch
 
-    from vislab.ops.native import native_kernel
+    from vislab.ops.doctor import report
     from vislab.records import environment
 
     found = environment()
-    kernel = native_kernel()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     lines = {
         "python": found["python"],
@@ -240,8 +239,8 @@ def _doctor(options: argparse.Namespace) -> int:
         "processor": f"{found['processor']}, {found['cores']} cores",
         "CUDA device": device,
         **{name: version or "not installed" for name, version in found["packages"].items()},
-        "deformable attention": f"{'native CPU kernel' if kernel.library else 'pure torch'} ({kernel.reason})",
     }
+    lines |= {f"deform_attn {path}": f"{'live' if live else 'off'}: {reason}" for path, live, reason in report()}
     width = max(map(len, lines))
     print("\n".join(f"{name:{width}}  {value}" for name, value in lines.items()))
     return 0

@@ -77,9 +77,7 @@ def paths() -> dict[str, Callable[..., Tensor]]:
 def check(name: str, path: Callable[..., Tensor], inputs: Inputs) -> None:
     """The error law of the op: at most twice the error of the definition in the same dtype."""
     value, shapes, frame_index, locations, weights = inputs
-    exact = deform_attn(
-        value.double(), shapes, frame_index, locations.double(), weights.double(), backend="reference"
-    )
+    exact = deform_attn(value.double(), shapes, frame_index, locations.double(), weights.double(), backend="reference")
     allowed = 2 * (deform_attn(*inputs, backend="reference") - exact).abs().max() + 1e-6
     error = (path(*inputs) - exact).abs().max()
     if error > allowed:

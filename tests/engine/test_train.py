@@ -29,9 +29,7 @@ CONFIG = TrainConfig(
 
 def load(part: MicroBatch) -> Batch:
     sampling = SamplingConfig(clip_length=2)
-    return training_batch(
-        VIDEOS, sampling, batch_size=part.size, seed=5, step=part.step, first_sample=part.first_clip
-    )
+    return training_batch(VIDEOS, sampling, batch_size=part.size, seed=5, step=part.step, first_sample=part.first_clip)
 
 
 def fresh_state(config: TrainConfig = CONFIG) -> TrainingState:

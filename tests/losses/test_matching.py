@@ -113,7 +113,7 @@ def test_a_cost_that_is_no_number_still_ends(value: float) -> None:
     output = random_output(1, 4, 3, 6)
     output.pred_boxes = torch.full_like(output.pred_boxes, value)
     output.pred_logits = torch.full_like(output.pred_logits, value)
-    (query_index, _), = match_sequences(output, [random_targets(2, 3, 6, 1)], MatcherConfig())
+    ((query_index, _),) = match_sequences(output, [random_targets(2, 3, 6, 1)], MatcherConfig())
     assert len(query_index) == 2
 
 

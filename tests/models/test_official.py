@@ -159,9 +159,7 @@ def put(name: str, *shape: int) -> Callable[[State], State]:
         (put("detr.bbox_embed.1.layers.2.bias", 5), "'detr.bbox_embed.1.layers.2.bias' should be the same"),
     ],
 )
-def test_a_release_that_does_not_fit_is_refused(
-    spoil: Callable[[State], State], message: str, tmp_path: Path
-) -> None:
+def test_a_release_that_does_not_fit_is_refused(spoil: Callable[[State], State], message: str, tmp_path: Path) -> None:
     target = new_model(seed=2)
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     path = write(tmp_path / "weights.pth", spoil(released_state(new_model(seed=1))))

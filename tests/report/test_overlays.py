@@ -43,7 +43,9 @@ def test_without_instances_the_frame_is_as_it_was() -> None:
     np.testing.assert_array_equal(drawn(frame, [nothing]), frame)
 
 
-@pytest.mark.parametrize("mask", [disc(20, 25, 9), disc(0, 52, 7), np.ones((41, 53), bool)], ids=["in", "corner", "all"])
+@pytest.mark.parametrize(
+    "mask", [disc(20, 25, 9), disc(0, 52, 7), np.ones((41, 53), bool)], ids=["in", "corner", "all"]
+)
 def test_fill_contour_and_halo_lie_where_the_mask_does(mask: np.ndarray) -> None:
     frame = noise()
     result = drawn(frame, [Overlay(mask, COLOUR)])
@@ -104,7 +106,9 @@ def test_text_is_readable_on_every_colour() -> None:
     """Contrast as WCAG 2 defines it; 3 is its least for large or bold text."""
     for identity in range(21):
         colour = identity_colour(identity)
-        picture = draw_overlays(np.full((40, 60, 3), colour, np.uint8), [Overlay(np.ones((40, 60), bool), colour, "MM")])
+        picture = draw_overlays(
+            np.full((40, 60, 3), colour, np.uint8), [Overlay(np.ones((40, 60), bool), colour, "MM")]
+        )
         found = [shade for _, shade in picture.getcolors(2400) or []]
         contrasts = [relative_luminance(shade) + 0.05 for shade in [*found, colour]]  # type: ignore[arg-type]
         own = contrasts.pop()

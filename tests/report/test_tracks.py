@@ -58,7 +58,9 @@ def test_crowds_are_grey() -> None:
 def test_predictions_take_the_colour_of_what_they_overlap_over_the_video() -> None:
     labels = truth([LEFT, LEFT], [RIGHT, RIGHT])
     middle = (slice(0, 20), slice(12, 18))
-    found = predictions(labels, (0.5, [RIGHT, RIGHT]), (0.9, [LEFT, RIGHT]), (0.4, [middle, middle]), (0.29, [LEFT] * 2))
+    found = predictions(
+        labels, (0.5, [RIGHT, RIGHT]), (0.9, [LEFT, RIGHT]), (0.4, [middle, middle]), (0.29, [LEFT] * 2)
+    )
     tracks = predicted_tracks(labels, found, 5, 0.3)
     assert [track.label for track in tracks] == ["dog 0.90", "dog 0.50", "dog 0.40"]
     assert [track.colour for track in tracks] == [identity_colour(0), identity_colour(1), identity_colour(2)]

@@ -22,8 +22,8 @@ Scale = Literal["smoke", "tiny", "small", "paper"]
 
 
 def seqformer(scale: Scale = "paper") -> SeqFormerConfig:
-    """SeqFormer, TAFormer's baseline. "paper": ResNet-50, 49.3 M parameters as the paper counts; "small": about 20 M,
-    minutes on a GPU; "tiny" and "smoke": 2.4 M, minutes on a laptop."""
+    """SeqFormer, TAFormer's baseline. "paper": ResNet-50, 49.3 M parameters as the paper counts; "small": 25 M,
+    minutes on a GPU; "tiny" and "smoke": 2.7 M, minutes on a laptop."""
     if scale == "paper":
         return SeqFormerConfig()
     if scale == "small":
