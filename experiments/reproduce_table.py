@@ -79,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -149,13 +152,14 @@ def reproduce(request: Request, console: Console) -> int:
     }
     wanted = [run for plan in plans.values() for run in plan if request.rows is None or run.row.index in request.rows]
     outcome = work_off(wanted, request, console)
+    if outcome.interrupted:
+        console.print("Interrupted: finished runs are kept, the same command goes on from here.", style="bold")
     for table in request.tables:
         datasets = request.datasets or table.datasets
         frame, text = assemble(request.paper, table, request.scale, plans[table.id], datasets, request.store)
         print_view(write_table(frame, text, request.reports), console)
         console.print()
     if outcome.interrupted:
-        console.print("Interrupted. The same command goes on from here.", style="bold")
         return INTERRUPTED
     return 1 if outcome.failed else 0
 

@@ -79,7 +79,7 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     check = commands.add_parser(
         "check",
         help="read everything in a data set and say what is in it, or what is wrong and where",
-        description="Read all of a data set in YouTube-VIS layout. Exit code 0 and a summary, or 2 and the first fault.",
+        description="Read all of a data set. Exit code 0 and a summary, or 2 and the first fault.",
     )
     check.add_argument("path", type=Path, metavar="PATH", help="a folder or an annotation file")
     check.set_defaults(run=_check)
