@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import taformer
-from listing import print_list
+from listing import duration, print_list
 from pretrain import make_weights
 from rich.console import Console
 from static_check import print_check
@@ -36,7 +36,7 @@ from vislab.report.views import build_view
 from vislab.study.declare import SCALES, Paper, Table
 from vislab.study.display import display_for
 from vislab.study.launch import Outcome, launch
-from vislab.study.plan import PlannedRun, jobs, plan_table
+from vislab.study.plan import PlannedRun, dataset_label, jobs, plan_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS: dict[str, Paper] = {paper.key: paper for paper in (taformer.PAPER,)}
@@ -135,7 +135,7 @@ def checked(options: argparse.Namespace) -> Request:
         tables=tables,
         scale="paper" if options.static else options.scale,
         seeds=options.seeds,
-        datasets=None if options.data is None else tuple(dict.fromkeys(options.data)),
+        datasets=None if options.data is None else _datasets(options.data),
         rows=None if options.rows is None else _rows(options.rows, paper, tables),
         device=device,
         parallel=options.jobs or (available_cores() if device == "cpu" else 1),
@@ -155,7 +155,7 @@ def reproduce(request: Request, console: Console) -> int:
     if outcome.interrupted:
         console.print("Interrupted: finished runs are kept, the same command goes on from here.", style="bold")
     for table in request.tables:
-        datasets = request.datasets or table.datasets
+        datasets = [dataset_label(name) for name in request.datasets or table.datasets]
         frame, text = assemble(request.paper, table, request.scale, plans[table.id], datasets, request.store)
         print_view(write_table(frame, text, request.reports), console)
         console.print()
@@ -169,8 +169,9 @@ def work_off(wanted: Sequence[PlannedRun], request: Request, console: Console) -
     if not left:
         return Outcome()
     parallel = min(request.parallel, len(left))
-    minutes = request.paper.minutes.get(request.scale, 0.0) * len(left) / parallel
-    console.print(f"{len(left)} runs to do, {parallel} at a time; about {minutes:.0f} minutes", highlight=False)
+    cost = duration(request.paper.minutes.get(request.scale, 0.0) * len(left) / parallel)
+    noun = "run" if len(left) == 1 else "runs"
+    console.print(f"{len(left)} {noun} to do, {parallel} at a time; about {cost}", highlight=False)
     with display_for(left, console) as display:
         return launch(left, request.store, display, device=request.device, parallel=parallel)
 
@@ -199,6 +200,16 @@ def _paper(key: str) -> Paper:
     if key not in PAPERS:
         raise UserError(f"no paper {key!r}; expected one of {', '.join(PAPERS)}")
     return PAPERS[key]
+
+
+def _datasets(names: Sequence[str]) -> tuple[str, ...]:
+    """Each once; reports must be able to tell them apart."""
+    labels: dict[str, str] = {}
+    for name in names:
+        other = labels.setdefault(dataset_label(name), name)
+        if other != name:
+            raise UserError(f"--data: {other} and {name} would both be called {dataset_label(name)!r} in the report")
+    return tuple(labels.values())
 
 
 def _rows(text: str, paper: Paper, tables: Sequence[Table]) -> tuple[int, ...]:

@@ -267,7 +267,7 @@ PAPER = Paper(
     base=base,
     tables=(T1, T2, T3, T4, T5, T6, T7, X1, X2, X3),
     static=functools.cache(static_values),
-    minutes={"smoke": 0.2, "tiny": 5.0, "small": 15.0, "paper": 1500.0},
+    minutes={"smoke": 0.2, "tiny": 3.0, "small": 15.0, "paper": 1500.0},
     pretraining=Pretraining(pretraining, lambda scale: WEIGHTS / f"seqformer-{scale}.safetensors"),
     scale_notes={
         "smoke": (

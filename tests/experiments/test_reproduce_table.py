@@ -94,6 +94,7 @@ def frame(tmp_path: Path, table: str, scale: str = "smoke") -> pd.DataFrame:
         (["taformer", "T3", "--scale", "paper"], "--scale paper needs --data PATH"),
         (["taformer", "T3", "--data", "no-such-folder"], "no-such-folder"),
         (["taformer", "T3", "--data", "synthetic-ytvis19+faint=7"], "faint='7'"),
+        (["taformer", "T3", "--data", "a/set", "--data", "b/set"], "would both be called 'set'"),
         (["taformer", "--pretrain", "--scale", "smoke"], "nothing to pre-train"),
     ],
 )

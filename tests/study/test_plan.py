@@ -12,7 +12,7 @@ from vislab.engine.config import RunConfig, file_sha256
 from vislab.errors import UserError
 from vislab.records import RunStore, write_json
 from vislab.study.declare import Paper, Pretraining
-from vislab.study.plan import jobs, num_trainings, on_dataset, plan_table
+from vislab.study.plan import dataset_label, jobs, num_trainings, on_dataset, plan_table
 
 CLEAN, FAINT = "synthetic-ytvis19", "synthetic-ytvis19+faint=0.1"
 
@@ -83,6 +83,12 @@ def test_real_data_is_taken_as_it_is(paper: Paper, real_data: Path) -> None:
     assert run.data.height is None and run.data.num_videos is None and run.data.length is None
     assert run.model.num_classes == 12
     assert run.evaluation.data == run.data
+
+
+def test_reports_do_not_name_the_folders_of_a_machine() -> None:
+    assert dataset_label("/home/someone/data/real-mini") == "real-mini"
+    assert dataset_label("data/ovis/") == "ovis"
+    assert dataset_label("synthetic-ytvis19+faint=0.1") == "synthetic-ytvis19+faint=0.1"
 
 
 def test_unknown_data_is_a_user_error(paper: Paper) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from vislab.data import DatasetConfig, load_dataset
 from vislab.engine.config import InitialWeights, RunConfig
@@ -15,7 +16,7 @@ from vislab.study.declare import Paper, Row, Table
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row of one table on one data set with one seed, and the run that fills it."""
+    """One row of one table on one data set (its label) with one seed, and the run that fills it."""
 
     table_id: str
     row: Row
@@ -59,7 +60,9 @@ def plan_table(
             placed = on_dataset(base, dataset)
             for seed in range(seeds):
                 config = replace(placed, seed=seed, init=initial)
-                planned.append(PlannedRun(table.id, row, dataset, seed, config, config.train_key, config.eval_key))
+                planned.append(
+                    PlannedRun(table.id, row, dataset_label(dataset), seed, config, config.train_key, config.eval_key)
+                )
     return planned
 
 
@@ -74,6 +77,11 @@ def initial_weights(paper: Paper, scale: str) -> InitialWeights | None:
             f"make them with: reproduce_table.py {paper.key} --pretrain --scale {scale}"
         )
     return InitialWeights.of(path)
+
+
+def dataset_label(name: str) -> str:
+    """How reports call a data set: a preset by its name, a path by its last part, so that no report names a machine."""
+    return name if name.startswith("synthetic") else Path(name).name or name
 
 
 def on_dataset(config: RunConfig, name: str) -> RunConfig:
