@@ -84,7 +84,7 @@ def _not_yet(scale: str, datasets: Sequence[str]) -> str:
 def _footnotes(
     paper: Paper, table: Table, scale: str, planned: Sequence[PlannedRun], evidence: dict[tuple[int, str], Evidence]
 ) -> tuple[str, ...]:
-    notes = list(paper.scale_notes.get(scale, ()))
+    notes = [_origin(table), *paper.scale_notes.get(scale, ())]
     if scale != "paper":
         notes.append(NOT_COMPARABLE)
     if planned:
@@ -94,6 +94,12 @@ def _footnotes(
         if known.evaluations and known.failures:
             notes.append(f"Row {row} on {dataset}: {len(known.failures)} more seed failed: {known.failures[0]}")
     return (*notes, *table.notes)
+
+
+def _origin(table: Table) -> str:
+    if table.published:
+        return f"Reported: the paper's numbers, on {table.paper_dataset}."
+    return "A table of vislab's own; the paper prints none like it."
 
 
 def _comparisons(table: Table) -> list[str]:

@@ -235,7 +235,6 @@ X1 = Table(
     ),
     (FAINT,),
     extra=_IOU_BY_VISIBILITY,
-    published=False,
 )
 
 X2 = Table(
@@ -245,7 +244,6 @@ X2 = Table(
     (Row(0, "Baseline", BASELINE), Row(1, "T-MSDA, d = 2", ENCODER_ONLY, baseline=0)),
     ("synthetic-ytvis19+faint=0.05", FAINT, "synthetic-ytvis19+faint=0.2", CLEAN),
     extra=_IOU_BY_VISIBILITY,
-    published=False,
 )
 
 X3 = Table(
@@ -258,7 +256,6 @@ X3 = Table(
         Row(2, "Mean", {"criterion.contrastive.reduction": "mean"}, baseline=0),
     ),
     (LOOKALIKES, CLEAN),
-    published=False,
 )
 
 PAPER = Paper(

@@ -59,11 +59,11 @@ def run(paper: Paper, store: RunStore, *jobs: Job, parallel: int = 2) -> tuple[A
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(2400):
         if condition():
             return
         time.sleep(0.05)
-    raise AssertionError("waited for 30 seconds in vain")
+    raise AssertionError("waited for two minutes in vain")
 
 
 def test_all_jobs_are_done_and_shown(paper: Paper, tmp_path: Path) -> None:

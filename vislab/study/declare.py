@@ -62,7 +62,8 @@ class Table:
 
     columns: the metrics, in the paper's order. static: those that need no training. datasets: the data sets that stand
     in for the paper's away from the real data, the one whose dial the claim is about first, the control after it.
-    extra: further measured metrics to show. published: False for a table of our own, which has no reported numbers.
+    paper_dataset: what the reported numbers were measured on; empty for a table of our own. extra: further measured
+    metrics to show.
     """
 
     id: str
@@ -74,7 +75,11 @@ class Table:
     static: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    published: bool = True
+
+    @property
+    def published(self) -> bool:
+        """Whether the paper prints this table."""
+        return bool(self.paper_dataset)
 
     def row(self, index: int) -> Row:
         """The row with this index. Raises UserError naming the rows that exist."""

@@ -16,9 +16,8 @@ from vislab.study.declare import Paper, Row, Table
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row of one table on one data set (its label) with one seed, and the run that fills it."""
+    """One row on one data set (its label) with one seed, and the run that fills it."""
 
-    table_id: str
     row: Row
     dataset: str
     seed: int
@@ -60,9 +59,7 @@ def plan_table(
             placed = on_dataset(base, dataset)
             for seed in range(seeds):
                 config = replace(placed, seed=seed, init=initial)
-                planned.append(
-                    PlannedRun(table.id, row, dataset_label(dataset), seed, config, config.train_key, config.eval_key)
-                )
+                planned.append(PlannedRun(row, dataset_label(dataset), seed, config, config.train_key, config.eval_key))
     return planned
 
 
@@ -105,11 +102,6 @@ def jobs(planned: Iterable[PlannedRun], store: RunStore) -> list[Job]:
         if store.result(run.train_key, run.eval_key) is None:
             by_training.setdefault(run.train_key, {}).setdefault(run.eval_key, run)
     return [_job(train_key, list(runs.values())) for train_key, runs in by_training.items()]
-
-
-def num_trainings(planned: Iterable[PlannedRun]) -> int:
-    """Number of distinct training runs."""
-    return len({run.train_key for run in planned})
 
 
 def _job(train_key: str, runs: Sequence[PlannedRun]) -> Job:
