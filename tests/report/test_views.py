@@ -47,6 +47,15 @@ def test_single_seed_shows_its_count(frame: pd.DataFrame, text: TableText) -> No
     assert cells(build_view(frame, text), 1, 0)["AP", "measured"].head() == "45.0 (1)"  # type: ignore[attr-defined]
 
 
+def test_one_seed_is_said_to_say_nothing_about_training(text: TableText) -> None:
+    def warned(*means: float) -> bool:
+        known = {(0, CLEAN): evidence_of(*means, spread=0.05)}
+        view = build_view(table_frame(report_table(datasets=(CLEAN,)), known), text)
+        return any("one seed" in note for note in view.footnotes)
+
+    assert warned(0.4) and not warned(0.4, 0.41, 0.42)
+
+
 def test_failed_cells_refer_to_one_footnote(frame: pd.DataFrame, text: TableText) -> None:
     view = build_view(frame, text)
     found = cells(view, 1, 1)

@@ -210,6 +210,11 @@ def _general_notes(frame: pd.DataFrame, text: TableText) -> tuple[str, ...]:
             f"{heading(DIFFERENCE)}: {BETTER} better and {WORSE} worse than the baseline row, as the paired "
             f"interval supports; {UNRESOLVED} not resolved by these data."
         )
+    if (measured & (frame["n"] == 1)).any():
+        notes.append(
+            "With one seed (1) intervals and marks are about these trained models on other videos; another training "
+            "run may differ by more."
+        )
     if (frame["status"] == "reported-only").any():
         notes.append(f"{NOTHING} measured: a number that the paper took from elsewhere, shown as reported.")
     return tuple(notes)
