@@ -1,188 +1,254 @@
 // Multi-scale deformable attention over several source frames on the CPU, float32. See README.md beside this file.
 //
-// value (B,T,S,M,D)  frame_index (T,F)  location (B,T,Q,M,F,L,P,2)  weight (B,T,Q,M,F,L,P)  output (B,T,Q,M,D)
-// All arrays are contiguous; the caller has checked sizes, level shapes and frame indices.
-#include <cstring>
+// value (B,T,S,M,D)  frame_index (T,F)  coordinates (B,T,Q,M,F,L,P,2)  scores (B,T,Q,M,F,L,P)  output (B,T,Q,M,D)
+// All arrays are contiguous (the references may repeat along B, T and F); the caller has checked sizes, level shapes
+// and frame indices.
+#include <string.h>
 
-#include "locate.h"
+#include "array.h"
+#include "fill.h"
+#include "softmax.h"
 
 namespace {
 
-using Index = std::int64_t;
+Index least(Index a, Index b) { return a < b ? a : b; }
+Index most(Index a, Index b) { return a > b ? a : b; }
 
-struct Problem {
-    Index B, T, S, M, D, Q, F, L, P;
-    const Index *shapes, *frame_index;
-    Index frame_size() const { return S * M * D; }
-    Index run() const { return L * P; }  // points of one row: a query and head on one source frame
-    int stride() const { return static_cast<int>(M * D); }
-};
-
-// Queries in a tile: its scratch (32 bytes a point forward, 100 backward) should stay in the first-level cache.
-long tile_queries(long points_of_query) {
-    constexpr long points = 256;
-    return points_of_query < points ? points / points_of_query : 1;
+// One head's pixels lie M * D numbers apart: they share few sets of the caches, and a page holds few of them. In a
+// frame that the second-level cache does not hold anyway, a head's pixels are copied together where points are many.
+bool worth_packing(const Problem& p, Index queries) {
+    return p.M > 1 && p.S * p.M * p.D > (1 << 17) && queries * p.run() >= p.S;
 }
 
-void forward_tile(const Problem& p, ForwardRow add_row, const LevelTable& levels, const float* value,
-                  const Index* sources, const float* location, const float* weight, float* output, long queries,
+void pack(const Problem& p, const float* from, float* to) {
+    for (Index token = 0; token < p.S; ++token) {
+        const float* pixel = from + token * p.M * p.D;
+        prefetch(pixel + 16 * p.M * p.D, p.D);
+#pragma omp simd
+        for (Index d = 0; d < p.D; ++d) to[token * p.D + d] = pixel[d];
+    }
+}
+
+void unpack(const Problem& p, const float* from, float* to) {
+    for (Index token = 0; token < p.S; ++token)
+#pragma omp simd
+        for (Index d = 0; d < p.D; ++d) to[token * p.M * p.D + d] = from[token * p.D + d];
+}
+
+void normalise(const Problem& p, const Array<Normaliser>& rows, int threads) {
+    const Index frames = p.fused() ? p.B * p.T : 0, points = p.F * p.run();
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (Index frame = 0; frame < frames; ++frame)
+        for (Index row = frame * p.Q * p.M; row < (frame + 1) * p.Q * p.M; ++row)
+            rows[row] = normaliser(p.scores + row * points, p.sources(frame % p.T), p.F, p.run());
+}
+
+// What all tasks of a pass read, and how they are cut.
+struct Plan {
+    const Problem& p;
+    bool packed;
+    Index heads;   // of a task: one where they are packed, all otherwise
+    Index slots;   // of a tile
+    Index height;  // queries of a tile: its scratch (36 bytes a point forward, 112 backward) fits the first-level cache
+    Index stride;  // between the pixels of the array that is sampled
+    Array<Normaliser> rows;
+    LevelTable levels;
+
+    Plan(const Problem& p, bool packed, Index most_slots, int threads)
+        : p(p),
+          packed(packed),
+          heads(packed ? 1 : p.M),
+          slots(packed ? 1 : most_slots),
+          height(most(1, 256 / (heads * slots * p.run()))),
+          stride(packed ? p.D : p.M * p.D),
+          rows(p.fused() ? p.B * p.T * p.Q * p.M : 0),
+          levels(p, stride, points()) {
+        normalise(p, rows, threads);
+    }
+
+    Index points() const { return height * heads * slots * p.run(); }  // of a tile
+    Index numbers() const { return packed ? p.S * p.D : 0; }           // of one head's copy
+    Index groups() const { return p.M / heads; }
+    template <bool with_slopes>
+    void locate_runs(const Runs& runs, Tile& tile) const {
+        fill(p, levels, rows.data(), runs, tile);
+        locate<with_slopes>(levels, runs.count() * p.run(), static_cast<int>(stride), tile);
+    }
+    template <class Visit>
+    void tiles(Runs runs, Visit visit) const {  // the runs cut into tiles
+        const Index end = runs.first + runs.queries;
+        for (; runs.first < end; runs.first += height) {
+            runs.queries = least(height, end - runs.first);
+            visit(runs);
+        }
+    }
+};
+
+// Adds the runs of a tile to their output rows, which hold sums of earlier slots already if `add`.
+void forward_runs(const Plan& plan, ForwardRow add_row, const Runs& runs, bool add, float* output, const float* copy,
                   Tile& tile) {
-    const long run = p.run(), points = p.F * run;
-    locate<false>(location, weight, levels, queries * p.M * points, p.stride(), tile);
-    std::memset(output, 0, sizeof(float) * queries * p.M * p.D);
-    for (long row = 0; row < queries * p.M; ++row)
-        for (Index f = 0; f < p.F; ++f) {
-            if (sources[f] < 0) continue;
-            const float* pixels = value + sources[f] * p.frame_size() + row % p.M * p.D;
-            const long first = row * points + f * run;
-            add_row(pixels, tile.corners, first, first + run, p.D, output + row * p.D);
+    const Problem& p = plan.p;
+    plan.locate_runs<false>(runs, tile);
+    const Index *sources = p.sources(runs.frame), run = p.run();
+    Index first = 0;
+    for (Index query = 0; query < runs.queries; ++query)
+        for (Index k = 0; k < runs.heads; ++k) {
+            float* row = output + runs.row(p, query, k) * p.D;
+            if (add) prefetch(row + 4 * p.M * p.D, p.D);
+            bool filled = add;
+            for (Index slot = runs.slot; slot < runs.slot + runs.slots; ++slot, first += run) {
+                if (sources[slot] < 0) continue;
+                const float* pixels = copy ? copy : p.value + p.pixels(runs.batch, sources[slot], runs.head + k);
+                add_row(pixels, tile.corners, first, first + run, p.D, filled, row);
+                filled = true;
+            }
+            if (!filled) memset(row, 0, sizeof(float) * p.D);
         }
 }
 
-void forward(const Problem& p, const float* value, const float* location, const float* weight, float* output,
-             int threads) {
-    const long points = p.M * p.F * p.run(), height = tile_queries(points);  // of one query
-    const long tiles = (p.Q + height - 1) / height, tasks = p.B * p.T * tiles;
+void forward_task(const Plan& plan, ForwardRow add_row, const Runs& task, float* output, float* copy, Tile& tile) {
+    const Problem& p = plan.p;
+    bool add = false;
+    for (Index slot = 0; slot < p.F; slot += plan.slots) {
+        const Index source = p.sources(task.frame)[slot];
+        const bool last = slot + plan.slots == p.F;
+        if (plan.packed && source < 0 && (add || !last)) continue;  // the last one clears rows without any frame
+        if (plan.packed && source >= 0) pack(p, p.value + p.pixels(task.batch, source, task.head), copy);
+        const Runs runs = {task.batch, task.frame, task.head, task.heads, slot, plan.slots, task.first, task.queries};
+        plan.tiles(runs, [&](const Runs& tiled) {
+            forward_runs(plan, add_row, tiled, add, output, plan.packed ? copy : nullptr, tile);
+        });
+        add = true;
+    }
+}
+
+// A task is a frame, a group of heads, and a part of its queries where there would be fewer than two for each thread.
+void forward(const Problem& p, float* output, int threads) {
     const ForwardRow add_row = rows_for(p.D).forward;
-    const LevelTable levels(p.shapes, p.L, p.P, p.stride(), height * points);
+    const Plan plan(p, worth_packing(p, 2 * p.Q), p.F, threads);
+    const Index owners = p.B * p.T * plan.groups(), wanted = (2 * threads + owners - 1) / most(owners, 1);
+    const Index chunk = most(1, (p.Q + wanted - 1) / most(wanted, 1));
+    const Index chunks = (p.Q + chunk - 1) / chunk, tasks = owners * chunks;
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        Tile tile(height * points);
+        Tile tile(plan.points());
+        Array<float> copy(plan.numbers());
 #pragma omp for schedule(dynamic, 1)
-        for (long task = 0; task < tasks; ++task) {
-            const Index frame = task / tiles, first = task % tiles * height;  // frame = b * T + t
-            const Index queries = first + height < p.Q ? height : p.Q - first, start = frame * p.Q + first;
-            const float* clip = value + frame / p.T * p.T * p.frame_size();
-            forward_tile(p, add_row, levels, clip, p.frame_index + frame % p.T * p.F, location + 2 * start * points,
-                         weight + start * points, output + start * p.M * p.D, queries, tile);
+        for (Index task = 0; task < tasks; ++task) {
+            const Index owner = task / chunks, frame = owner / plan.groups(), head = owner % plan.groups() * plan.heads;
+            const Index first = task % chunks * chunk, queries = least(chunk, p.Q - first);
+            forward_task(plan, add_row, {frame / p.T, frame % p.T, head, plan.heads, 0, p.F, first, queries}, output,
+                         copy.data(), tile);
         }
     }
 }
 
 struct Gradients {
-    const float *upstream, *value, *location, *weight;
-    float *grad_value, *grad_location, *grad_weight;
+    const float* upstream;
+    float *value, *coordinates, *scores;
+    bool of_locations;  // coordinates: with respect to locations, or to offsets
 };
 
-// A source frame and a range of heads, [head, head + heads): the unit of work of the backward pass.
-struct Owner {
-    Index batch, source, head, heads;
+// Scratch of one thread: a head's pixels and their gradients, copied together, and a tile.
+struct Scratch {
+    Array<float> value, grad;
+    Tile tile;
+    explicit Scratch(const Plan& plan) : value(plan.numbers()), grad(plan.numbers()), tile(plan.points()) {}
 };
 
-// The runs of a tile: queries [first, first + queries) of one frame, the owner's heads, slot f.
-struct Runs {
-    const Problem& p;
-    const Owner& owner;
-    Index frame, f, first, queries;
-
-    Index row(Index query, Index head) const {  // of the (B,T,Q,M) grid
-        return ((owner.batch * p.T + frame) * p.Q + first + query) * p.M + owner.head + head;
-    }
-    Index point(Index query, Index head) const { return (row(query, head) * p.F + f) * p.run(); }
-    bool contiguous() const { return p.F == 1 && owner.heads == p.M; }
-    Index points() const { return queries * owner.heads * p.run(); }
-
-    template <class Copy>
-    void each(Copy copy) const {  // copy(first point in the arrays, first point in the tile)
-        for (Index query = 0; query < queries; ++query)
-            for (Index head = 0; head < owner.heads; ++head)
-                copy(point(query, head), (query * owner.heads + head) * p.run());
-    }
-};
-
-void copy_points(float* to, const float* from, Index points) { std::memcpy(to, from, sizeof(float) * points); }
-
-void backward_tile(const Problem& p, BackwardRow add_row, const LevelTable& levels, const Gradients& g,
-                   const Runs& runs, Tile& tile) {
-    const Index run = p.run(), start = runs.point(0, 0), heads = runs.owner.heads;
-    const bool packed = !runs.contiguous();
-    if (packed)
-        runs.each([&](Index from, Index to) {
-            copy_points(tile.location + 2 * to, g.location + 2 * from, 2 * run);
-            copy_points(tile.weight + to, g.weight + from, run);
-        });
-    locate<true>(packed ? tile.location : g.location + 2 * start, packed ? tile.weight : g.weight + start, levels,
-                 runs.points(), p.stride(), tile);
-    const Index pixels = (runs.owner.batch * p.T + runs.owner.source) * p.frame_size() + runs.owner.head * p.D;
+// value and grad_value: the first number of the runs' first head
+void backward_runs(const Plan& plan, BackwardRow add_row, const Gradients& g, const Runs& runs, const float* value,
+                   float* grad_value, Tile& tile) {
+    const Problem& p = plan.p;
+    plan.locate_runs<true>(runs, tile);
+    Index first = 0;
     for (Index query = 0; query < runs.queries; ++query)
-        for (Index head = 0; head < heads; ++head) {
-            const Index first = (query * heads + head) * run, channel = pixels + head * p.D;
-            add_row(g.value + channel, tile.corners, first, first + run, p.D,
-                    g.upstream + runs.row(query, head) * p.D, g.grad_value + channel, tile.dots);
+        for (Index k = 0; k < runs.heads; ++k, first += p.run()) {
+            const float* upstream = g.upstream + runs.row(p, query, k) * p.D;
+            prefetch(upstream + 4 * p.M * p.D, p.D);
+            add_row(value + k * p.D, tile.corners, first, first + p.run(), p.D, upstream, grad_value + k * p.D,
+                    tile.dots);
         }
-    finish(tile, runs.points(), packed ? tile.grad_location : g.grad_location + 2 * start,
-           packed ? tile.grad_weight : g.grad_weight + start);
-    if (packed)
-        runs.each([&](Index to, Index from) {
-            copy_points(g.grad_location + 2 * to, tile.grad_location + 2 * from, 2 * run);
-            copy_points(g.grad_weight + to, tile.grad_weight + from, run);
-        });
+    write_gradients(p, plan.levels, runs, tile, g.of_locations, g.coordinates, g.scores);
 }
 
-// The owner's part of the gradient of value, from all queries that look at its frame. A slot of its frame's own queries
-// that holds no frame (-1) has no other owner: its gradients are zero.
-void backward_owner(const Problem& p, BackwardRow add_row, const LevelTable& levels, const Gradients& g,
-                    const Owner& owner, Tile& tile) {
-    float* grad_value = g.grad_value + (owner.batch * p.T + owner.source) * p.frame_size() + owner.head * p.D;
-    for (Index token = 0; token < p.S; ++token)
-        std::memset(grad_value + token * p.M * p.D, 0, sizeof(float) * owner.heads * p.D);
-    const Index height = tile_queries(owner.heads * p.run());
+// The points of an absent frame have no owner among the frames: the frame that asks for it takes them.
+void clear(const Problem& p, const Gradients& g, const Runs& runs) {
+    runs.each(p, [&](Index, Index, Index, Index point, Index) {
+        memset(g.coordinates + 2 * point, 0, sizeof(float) * 2 * p.run());
+        memset(g.scores + point, 0, sizeof(float) * p.run());
+    });
+}
+
+// The gradient of some heads of one source frame, from all queries that look at it.
+void backward_owner(const Plan& plan, BackwardRow add_row, const Gradients& g, Index batch, Index owner, Index head,
+                    Scratch& scratch) {
+    const Problem& p = plan.p;
+    const float* value = p.value + p.pixels(batch, owner, head);
+    float *grad_value = g.value + p.pixels(batch, owner, head), *sums = plan.packed ? scratch.grad.data() : grad_value;
+    if (plan.packed) pack(p, value, scratch.value.data()), value = scratch.value.data();
+    for (Index token = 0; token < p.S; ++token) memset(sums + token * plan.stride, 0, sizeof(float) * p.D * plan.heads);
     for (Index frame = 0; frame < p.T; ++frame)
-        for (Index f = 0; f < p.F; ++f) {
-            const Index source = p.frame_index[frame * p.F + f];
-            if (source == owner.source)
-                for (Index first = 0; first < p.Q; first += height) {
-                    const Index queries = first + height < p.Q ? height : p.Q - first;
-                    backward_tile(p, add_row, levels, g, {p, owner, frame, f, first, queries}, tile);
-                }
-            if (source < 0 && frame == owner.source)
-                Runs{p, owner, frame, f, 0, p.Q}.each([&](Index point, Index) {
-                    std::memset(g.grad_location + 2 * point, 0, sizeof(float) * 2 * p.run());
-                    std::memset(g.grad_weight + point, 0, sizeof(float) * p.run());
+        for (Index slot = 0; slot < p.F; ++slot) {
+            const Index source = p.sources(frame)[slot];
+            const Runs runs = {batch, frame, head, plan.heads, slot, 1, 0, p.Q};
+            if (source == owner)
+                plan.tiles(runs, [&](const Runs& tiled) {
+                    backward_runs(plan, add_row, g, tiled, value, sums, scratch.tile);
                 });
+            if (source < 0 && frame == owner) clear(p, g, runs);
         }
+    if (plan.packed) unpack(p, sums, grad_value);
 }
 
-// One thread owns the gradient of a source frame's head, and adds to it in a fixed order: same bits for any number of
-// threads, however many heads are grouped into one task.
+// One thread owns the gradient of a source frame's heads, and adds to it in a fixed order: same bits for any number of
+// threads. Gradients of weights stand in the place of those of logits until all frames are done.
 void backward(const Problem& p, const Gradients& g, int threads) {
-    const Index groups = p.B * p.T < 4 * threads ? p.M : 1, heads = p.M / groups, tasks = p.B * p.T * groups;
-    const long tile_size = tile_queries(heads * p.run()) * heads * p.run();
     const BackwardRow add_row = rows_for(p.D).backward;
-    const LevelTable levels(p.shapes, p.L, p.P, p.stride(), tile_size);
+    const Plan plan(p, worth_packing(p, p.Q * p.F / 2), 1, threads);
+    const Index owners = p.B * p.T * plan.groups(), rows = p.fused() ? p.B * p.T * p.Q * p.M : 0;
+    const Index points = p.F * p.run();
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        Tile tile(tile_size);
+        Scratch scratch(plan);
+        Array<float> weights(rows ? points : 0);
 #pragma omp for schedule(dynamic, 1)
-        for (Index task = 0; task < tasks; ++task) {
-            const Index frame = task / groups;
-            backward_owner(p, add_row, levels, g, {frame / p.T, frame % p.T, task % groups * heads, heads}, tile);
+        for (Index owner = 0; owner < owners; ++owner) {
+            const Index frame = owner / plan.groups(), head = owner % plan.groups() * plan.heads;
+            backward_owner(plan, add_row, g, frame / p.T, frame % p.T, head, scratch);
         }
+#pragma omp for
+        for (Index row = 0; row < rows; ++row)
+            softmax_gradient(p.scores + row * points, p.sources(row / (p.M * p.Q) % p.T), p.F, p.run(), plan.rows[row],
+                             weights.data(), g.scores + row * points);
     }
 }
 
-Problem problem(const Index* sizes, const Index* shapes, const Index* frame_index) {
-    return {sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5],
-            sizes[6], sizes[7], sizes[8], shapes,   frame_index};
+Problem problem(const Index* sizes, const Index* shapes, const Index* frame_index, const float* value,
+                const float* coordinates, const float* scores, const float* reference, const Index* layout) {
+    return {sizes[0], sizes[1], sizes[2],    sizes[3], sizes[4],    sizes[5], sizes[6],  sizes[7],
+            sizes[8], shapes,   frame_index, value,    coordinates, scores,   reference, layout};
 }
 
 }  // namespace
 
 #define VISLAB_EXPORT extern "C" __attribute__((visibility("default")))
 
-// sizes = B, T, S, M, D, Q, F, L, P
+// sizes = B, T, S, M, D, Q, F, L, P; reference and layout: see problem.h, null in the plain form
 VISLAB_EXPORT void vislab_deform_attn_forward(const Index* sizes, const Index* shapes, const Index* frame_index,
-                                              const float* value, const float* location, const float* weight,
-                                              float* output, int threads) {
-    forward(problem(sizes, shapes, frame_index), value, location, weight, output, threads);
+                                              const float* value, const float* coordinates, const float* scores,
+                                              const float* reference, const Index* layout, float* output, int threads) {
+    forward(problem(sizes, shapes, frame_index, value, coordinates, scores, reference, layout), output, threads);
 }
 
 VISLAB_EXPORT void vislab_deform_attn_backward(const Index* sizes, const Index* shapes, const Index* frame_index,
-                                               const float* upstream, const float* value, const float* location,
-                                               const float* weight, float* grad_value, float* grad_location,
-                                               float* grad_weight, int threads) {
-    const Gradients g = {upstream, value, location, weight, grad_value, grad_location, grad_weight};
-    backward(problem(sizes, shapes, frame_index), g, threads);
+                                               const float* value, const float* coordinates, const float* scores,
+                                               const float* reference, const Index* layout, const float* upstream,
+                                               float* grad_value, float* grad_coordinates, float* grad_scores,
+                                               int of_locations, int threads) {
+    const bool direct = of_locations || reference == nullptr;
+    const Gradients g = {upstream, grad_value, grad_coordinates, grad_scores, direct};
+    backward(problem(sizes, shapes, frame_index, value, coordinates, scores, reference, layout), g, threads);
 }
 
 VISLAB_EXPORT const char* vislab_deform_attn_instruction_set() { return instruction_set; }

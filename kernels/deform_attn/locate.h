@@ -1,22 +1,31 @@
 // From sampling locations to pixels: one flat pass over a tile of points, which the compiler vectorises over points.
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
+#include "array.h"
+#include "problem.h"
 #include "rows.h"
 
 // The level of every point of a tile; the pattern of one run (levels x points) repeats.
 struct LevelTable {
-    std::vector<float> width, height;
-    std::vector<int> last_column, last_row, pitch, start;  // the latter two in floats from the frame's first number
-    LevelTable(const std::int64_t* shapes, long levels, long points, long stride, long tile)
-        : width(tile), height(tile), last_column(tile), last_row(tile), pitch(tile), start(tile) {
+    Array<float> width, height;
+    Array<int> last_column, last_row, pitch, start;  // the latter two in floats from the slice's first number
+    Array<float> pixel_size;                         // (L, 2): of the pixels of each level, x and y
+    float box_share;                                 // of a reference box's size, in an offset of one
+
+    LevelTable(const Problem& p, Index stride, long tile)
+        : width(tile),
+          height(tile),
+          last_column(tile),
+          last_row(tile),
+          pitch(tile),
+          start(tile),
+          pixel_size(2 * p.L),
+          box_share(static_cast<float>(0.5 / static_cast<double>(p.P))) {
         for (long i = 0; i < tile;) {
-            long first = 0;
-            for (long l = 0; l < levels; ++l) {
-                const long h = shapes[2 * l], w = shapes[2 * l + 1];
-                for (long p = 0; p < points; ++p, ++i) {
+            Index first = 0;
+            for (Index l = 0; l < p.L; ++l) {
+                const Index h = p.shapes[2 * l], w = p.shapes[2 * l + 1];
+                for (Index k = 0; k < p.P; ++k, ++i) {
                     width[i] = static_cast<float>(w), height[i] = static_cast<float>(h);
                     last_column[i] = static_cast<int>(w - 1), last_row[i] = static_cast<int>(h - 1);
                     pitch[i] = static_cast<int>(w * stride), start[i] = static_cast<int>(first * stride);
@@ -24,16 +33,22 @@ struct LevelTable {
                 first += h * w;
             }
         }
+        for (Index l = 0; l < p.L; ++l) {
+            pixel_size[2 * l] = 1.0f / static_cast<float>(p.shapes[2 * l + 1]);
+            pixel_size[2 * l + 1] = 1.0f / static_cast<float>(p.shapes[2 * l]);
+        }
     }
 };
 
 // Scratch of one thread for one tile of points.
 struct Tile {
+    const float *location, *weight;  // of the tile's points: the tile's own, or a piece of the call's arrays
+    float *own_location, *own_weight;
     Corners corners;
     // The bilinear shares of the two neighbours on each axis and the derivatives of weight x share by the location,
     // all 0 outside the map: what the gradients of locations and weights are made of.
     float *share_x[2], *share_y[2], *slope_x[2], *slope_y[2];
-    float *dots, *location, *weight, *grad_location, *grad_weight;
+    float *dots, *grad_location, *grad_weight;
 
     explicit Tile(long n) : integers(4 * n), floats(22 * n) {
         float* next = floats.data();
@@ -42,20 +57,22 @@ struct Tile {
             share_x[k] = next + (4 + k) * n, share_y[k] = next + (6 + k) * n;
             slope_x[k] = next + (8 + k) * n, slope_y[k] = next + (10 + k) * n;
         }
-        dots = next + 12 * n, location = next + 16 * n, weight = next + 18 * n;
+        dots = next + 12 * n, own_location = next + 16 * n, own_weight = next + 18 * n;
         grad_location = next + 19 * n, grad_weight = next + 21 * n;
+        reset();
     }
+    void reset() { location = own_location, weight = own_weight; }
 
 private:
-    std::vector<int> integers;
-    std::vector<float> floats;
+    Array<int> integers;
+    Array<float> floats;
 };
 
 // The position is computed like the pure-torch definition does, with no fused multiply-add (-ffp-contract=off), so that
 // both put a point that lies on a pixel centre into the same cell.
 template <bool with_slopes>
-inline void locate(const float* location, const float* weight, const LevelTable& levels, long n, int stride,
-                   Tile& tile) {
+__attribute__((noinline)) inline void locate(const LevelTable& levels, long n, int stride, Tile& tile) {
+    const float *location = tile.location, *weight = tile.weight;
     int *o0 = tile.corners.offset[0], *o1 = tile.corners.offset[1];
     int *o2 = tile.corners.offset[2], *o3 = tile.corners.offset[3];
     float *c0 = tile.corners.coefficient[0], *c1 = tile.corners.coefficient[1];
@@ -96,7 +113,8 @@ inline void locate(const float* location, const float* weight, const LevelTable&
 }
 
 // Gradients of a tile's locations and weights from the dot products of the upstream gradient with the four pixels.
-inline void finish(const Tile& tile, long n, float* __restrict grad_location, float* __restrict grad_weight) {
+__attribute__((noinline)) inline void finish(const Tile& tile, long n, float* __restrict grad_location,
+                                             float* __restrict grad_weight) {
     const float *share_x0 = tile.share_x[0], *share_x1 = tile.share_x[1];
     const float *share_y0 = tile.share_y[0], *share_y1 = tile.share_y[1];
     const float *slope_x0 = tile.slope_x[0], *slope_x1 = tile.slope_x[1];

@@ -13,14 +13,14 @@ struct Corners {
 // D = N * V::width channels.
 template <class V, int N>
 struct FixedRow {
-    // output = output + sum over points [first, last) and corners of coefficient x value
-    static void forward(const float* __restrict value, const Corners& corners, long first, long last, long,
+    // output = (output if `add`) + sum over points [first, last) and corners of coefficient x value
+    static void forward(const float* __restrict value, const Corners& corners, long first, long last, long, bool add,
                         float* __restrict output) {
         // A fused multiply-add takes four cycles and two start in each: about eight sums have to run side by side.
         constexpr int sets = N >= 8 ? 1 : N >= 3 ? 2 : 4;
         V sum[sets][N];
         for (int s = 0; s < sets; ++s)
-            for (int j = 0; j < N; ++j) sum[s][j] = s == 0 ? V::load(output + j * V::width) : V::zero();
+            for (int j = 0; j < N; ++j) sum[s][j] = s == 0 && add ? V::load(output + j * V::width) : V::zero();
         for (long i = first; i < last; ++i)
             for (int k = 0; k < 4; ++k) {
                 const float* pixel = value + corners.offset[k][i];
@@ -61,7 +61,8 @@ struct FixedRow {
 // Any number of channels, left to the compiler's vectoriser.
 struct AnyRow {
     static void forward(const float* __restrict value, const Corners& corners, long first, long last, long channels,
-                        float* __restrict output) {
+                        bool add, float* __restrict output) {
+        for (long d = 0; d < channels && !add; ++d) output[d] = 0.0f;
         for (long i = first; i < last; ++i)
             for (int k = 0; k < 4; ++k) {
                 const float* pixel = value + corners.offset[k][i];
@@ -103,10 +104,15 @@ Rows rows_of() {
 inline Rows rows_for(long channels) {
     constexpr int width = Vec::width;
     switch (channels) {
-        case 8: return rows_of<FixedRow<Vec8, 8 / Vec8::width>>();
-        case 16: return rows_of<FixedRow<Vec, 16 / width>>();
-        case 32: return rows_of<FixedRow<Vec, 32 / width>>();
-        case 64: return rows_of<FixedRow<Vec, 64 / width>>();
-        default: return rows_of<AnyRow>();
+        case 8:
+            return rows_of<FixedRow<Vec8, 8 / Vec8::width>>();
+        case 16:
+            return rows_of<FixedRow<Vec, 16 / width>>();
+        case 32:
+            return rows_of<FixedRow<Vec, 32 / width>>();
+        case 64:
+            return rows_of<FixedRow<Vec, 64 / width>>();
+        default:
+            return rows_of<AnyRow>();
     }
 }

@@ -56,13 +56,55 @@ def make_case(
     ).to(dtype)
 
 
-def outputs_and_gradients(function, case: Case, seed: int = 0, **options) -> tuple[Tensor, ...]:
-    """The output and the gradients of value, locations and weights for a random upstream gradient."""
-    leaves = [case.value, case.sampling_locations, case.attention_weights]
-    value, locations, weights = (tensor.detach().clone().requires_grad_() for tensor in leaves)
-    output = function(value, case.spatial_shapes, case.frame_index, locations, weights, **options)
+class FusedCase(NamedTuple):
+    value: Tensor
+    spatial_shapes: Tensor
+    frame_index: Tensor
+    reference_points: Tensor
+    sampling_offsets: Tensor
+    attention_logits: Tensor
+
+    def to(self, dtype: torch.dtype) -> FusedCase:
+        return FusedCase(*(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in self))
+
+
+def make_fused_case(
+    seed: int, *, size: int = 2, shared_frames: bool = False, shared_sources: bool = True, wild: bool = False, **options
+) -> FusedCase:
+    """References inside and a little outside, boxes if `size` is 4; `wild` makes some references NaN, infinite or far,
+    some offsets whole pixels, and some logits minus infinity."""
+    plain = make_case(seed, **options)
+    generator = torch.Generator().manual_seed(seed + 1)
+    batch, frames, queries, _, sources, levels, _ = plain.attention_weights.shape
+    grid = (batch, 1 if shared_frames else frames, queries, 1 if shared_sources else sources, levels, size)
+    reference = torch.rand(grid, generator=generator) * 1.2 - 0.1
+    offsets = torch.randn(plain.sampling_locations.shape, generator=generator) * 2
+    logits = torch.randn(plain.attention_weights.shape, generator=generator) * 3
+    if wild:
+        special = torch.tensor([math.nan, math.inf, -math.inf, 1e30, -50.0, 0.5, 0.0, 1.0])
+        reference = _mixed(reference, special, 0.15, generator)
+        offsets = torch.where(torch.rand(offsets.shape, generator=generator) < 0.3, offsets.round(), offsets)
+        logits = _mixed(logits, torch.tensor([-math.inf, 20.0, -55.0]), 0.1, generator)
+    return FusedCase(
+        plain.value, plain.spatial_shapes, plain.frame_index, reference.to(plain.value), offsets.to(plain.value),
+        logits.to(plain.value),
+    )  # fmt: skip
+
+
+def _mixed(tensor: Tensor, special: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    pick = torch.randint(len(special), tensor.shape, generator=generator)
+    return torch.where(torch.rand(tensor.shape, generator=generator) < share, special[pick], tensor)
+
+
+def outputs_and_gradients(function, case, seed: int = 0, constant: tuple[str, ...] = (), **options) -> tuple:
+    """The output and the gradients of all floating inputs but the constant ones, for a random upstream gradient."""
+    inputs = {
+        name: tensor.detach().clone().requires_grad_(tensor.is_floating_point() and name not in constant)
+        for name, tensor in case._asdict().items()
+    }
+    output = function(*inputs.values(), **options)
     upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(seed)).to(output)
-    return output.detach(), *torch.autograd.grad(output, (value, locations, weights), upstream)
+    return output.detach(), *torch.autograd.grad(output, [t for t in inputs.values() if t.requires_grad], upstream)
 
 
 def by_grid_sample(

@@ -48,7 +48,8 @@ def test_without_a_compiler_the_definition_runs_and_says_so_once(fresh: Path, mo
         deform_attn(*case)
     with pytest.raises(UserError, match=r'backend="cpu" cannot run: no C\+\+ compiler found'):
         deform_attn(*case, backend="cpu")
-    assert {status.path: status.live for status in report()} == {"reference": True, "cpu": False, "cuda": False}
+    live = {status.path: status.live for status in report() if status.op == "deform_attn"}
+    assert live["reference"] and not live["cpu"]
 
 
 def test_a_compiler_that_fails_is_reported(fresh: Path, monkeypatch) -> None:
@@ -103,8 +104,8 @@ def test_the_name_of_a_build_depends_on_flags(fresh: Path, monkeypatch) -> None:
     assert len(names) == 2
 
 
-def test_doctor_tells_what_is_live() -> None:
-    paths = {status.path: status for status in report()}
-    assert list(paths) == ["reference", "cpu", "cuda"]
-    assert paths["reference"].live and paths["cpu"].live == (native.native_kernel().library is not None)
-    assert "not part of this release" in paths["cuda"].reason
+def test_a_path_that_is_asked_for_says_what_is_missing() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(UserError, match=r'backend="cuda" cannot run: value is on cpu'):
+        deform_attn(*make_case(2), backend="cuda")

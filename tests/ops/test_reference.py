@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from attention_cases import Case, by_grid_sample, by_loops, make_case, outputs_and_gradients
+from attention_cases import Case, by_grid_sample, by_loops, make_case, make_fused_case, outputs_and_gradients
 
-from vislab.ops.reference import deform_attn_reference, deform_attn_reference_backward
+from vislab.ops.reference import (
+    deform_attn_fused_reference,
+    deform_attn_fused_reference_backward,
+    deform_attn_reference,
+    deform_attn_reference_backward,
+)
 
 
 @pytest.mark.parametrize("wild", [False, True])
@@ -81,3 +86,23 @@ def test_a_constant_map_gives_the_sum_of_weights() -> None:
     )
     expected = case.attention_weights.sum((-3, -2, -1)).repeat_interleave(case.value.shape[-1], -1)
     torch.testing.assert_close(deform_attn_reference(*inside), expected)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_gradcheck_of_the_fused_form(size: int) -> None:
+    value, shapes, index, reference, offsets, logits = make_fused_case(
+        3, size=size, batch=1, frames=2, queries=2, heads=1, channels=2, points=2, shapes=((2, 3), (1, 1)),
+        dtype=torch.float64,
+    )  # fmt: skip
+    leaves = tuple(tensor.requires_grad_() for tensor in (value, reference, offsets, logits))
+    assert torch.autograd.gradcheck(lambda v, r, o, a: deform_attn_fused_reference(v, shapes, index, r, o, a), leaves)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_written_out_backward_of_the_fused_form_equals_autograd(size: int) -> None:
+    case = make_fused_case(8, size=size, channels=5, dtype=torch.float64, wild=True)
+    output, *expected = outputs_and_gradients(deform_attn_fused_reference, case, constant=("reference_points",))
+    upstream = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+    ours = deform_attn_fused_reference_backward(upstream, *case, location_gradients=False)
+    for found, wanted in zip(ours, expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-12, equal_nan=True)

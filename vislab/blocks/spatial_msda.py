@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vislab import ops
 from vislab.errors import UserError
@@ -43,39 +42,6 @@ def initial_offsets(num_heads: int, num_points: int) -> Tensor:
     direction = direction / direction.abs().amax(-1, keepdim=True)
     distance = torch.arange(1, num_points + 1, dtype=torch.float32)
     return direction[:, None, :] * distance[None, :, None]
-
-
-def sampling_locations(
-    projection: nn.Linear, query: Tensor, reference: Tensor, spatial_shapes: Tensor, layout: tuple[int, int, int, int]
-) -> Tensor:
-    """Where a query samples: its reference plus the offsets that are projected from it.
-
-    Args:
-        projection: C -> M * F * L * P * 2 offsets; query: (B, T, Q, C).
-        reference: (B, T or 1, Q, L, 2) points, whose offsets count in pixels of the level, or (B, T or 1, Q, L, 4)
-            boxes (cxcywh), whose offsets count in half box sizes divided by P.
-        spatial_shapes: (L, 2), (height, width). layout: (M, F, L, P).
-
-    Returns:
-        (B, T, Q, M, F, L, P, 2), (x, y) in [0, 1] of each level.
-        Source: Deformable-DETR models/ops/modules/ms_deform_attn.py:101-107.
-    """
-    heads, frames, levels, points = layout
-    centre = _per_point(reference[..., :2], points)
-    if reference.shape[-1] == 4:
-        offsets = projection(query).unflatten(-1, (heads * frames, levels * points * 2))
-        locations = centre + offsets * _per_point(reference[..., 2:] * (0.5 / points), points)
-    else:
-        # scaling the projection's rows instead of all offsets saves two passes over the largest tensor
-        scale = (1 / spatial_shapes.flip(-1).to(query))[:, None].expand(*layout, 2).flatten()
-        offsets = functional.linear(query, projection.weight * scale[:, None], projection.bias * scale)
-        locations = centre + offsets.unflatten(-1, (heads * frames, levels * points * 2))
-    return locations.unflatten(-1, (levels, points, 2)).unflatten(-4, (heads, frames))
-
-
-def _per_point(reference: Tensor, num_points: int) -> Tensor:
-    """(B, T, Q, L, 2) -> (B, T, Q, 1, L * P * 2), in one run of memory: adding it to all heads is then fast."""
-    return reference[..., None, :].expand(*reference.shape[:-1], num_points, 2).flatten(-3)[..., None, :]
 
 
 def count_levels(levels: tuple[int, ...] | None, num_levels: int) -> int:
@@ -137,12 +103,10 @@ class SpatialMSDA(nn.Module):
         if self.levels is not None:
             reference = reference[..., list(self.levels), :]
         layout = (self.num_heads, 1, self.num_levels, self.num_points)
-        locations = sampling_locations(self.sampling_offsets, query, reference, spatial_shapes, layout)
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        weights = weights.unflatten(-1, layout[1:])
-        num_frames = value.shape[1]
-        own_frame = torch.arange(num_frames, device=value.device)[:, None]
-        return ops.deform_attn(value, spatial_shapes, own_frame, locations, weights)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
+        logits = self.attention_weights(query).unflatten(-1, layout)
+        own_frame = torch.arange(value.shape[1])[:, None]
+        return ops.deform_attn_fused(value, spatial_shapes, own_frame, reference.unsqueeze(3), offsets, logits)
 
     def select_level_weights(self, state: dict[str, Tensor], path: str, num_levels: int) -> dict[str, Tensor]:
         """Projections of an S-MSDA over all num_levels levels, at `path` of `state`, cut to the levels sampled here."""

@@ -17,7 +17,6 @@ from vislab.blocks.spatial_msda import (
     SpatialMSDA,
     count_levels,
     reset_deformable_projections,
-    sampling_locations,
     select_levels,
 )
 from vislab.errors import UserError
@@ -101,19 +100,9 @@ class TemporalMSDA(nn.Module):
         value, shapes = select_levels(value, spatial_shapes, config.levels)
         if config.levels is not None:
             reference = reference[..., list(config.levels), :]
-        table = neighbour_table(value.shape[1], config.window, config.border, config.neighbours).to(value.device)
+        table = neighbour_table(value.shape[1], config.window, config.border, config.neighbours)
         layout = (self.num_heads, 2 * config.window, self.num_levels, config.num_points)
-        locations = sampling_locations(self.sampling_offsets, query, reference, shapes, layout)
-        weights = self._weights(self.attention_weights(query).unflatten(-1, layout), table)
-        samples = ops.deform_attn(value, shapes, table, locations, weights)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
+        logits = self.attention_weights(query).unflatten(-1, layout)
+        samples = ops.deform_attn_fused(value, shapes, table, reference.unsqueeze(3), offsets, logits)
         return (spatial.output_proj if self.output_proj is None else self.output_proj)(samples)
-
-    @staticmethod
-    def _weights(logits: Tensor, table: Tensor) -> Tensor:
-        """Joint softmax over frames, levels and points without the absent frames.
-
-        Where all frames are absent the weights are not zero, but the op gives the points of absent frames no value.
-        """
-        absent = (table < 0)[:, None, None, :, None, None]
-        logits = logits.masked_fill(absent, torch.finfo(logits.dtype).min)
-        return logits.flatten(-3).softmax(-1).view_as(logits)

@@ -9,13 +9,14 @@ from vislab.ops.boxes import (
     generalized_box_iou,
     generalized_box_iou_pairwise,
 )
-from vislab.ops.deformable import deform_attn
+from vislab.ops.deformable import deform_attn, deform_attn_fused
 
 __all__ = [
     "attention",
     "box_cxcywh_to_xyxy",
     "box_xyxy_to_cxcywh",
     "deform_attn",
+    "deform_attn_fused",
     "generalized_box_iou",
     "generalized_box_iou_pairwise",
 ]

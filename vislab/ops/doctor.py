@@ -1,28 +1,29 @@
-"""Which path of `deform_attn` is live on this machine, and why."""
+"""Which paths of the functional kernels are live on this machine, and why."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
+from vislab.ops.attention import attention_backends
+from vislab.ops.cuda import cuda_kernel
 from vislab.ops.native import native_kernel
 
 
 class PathStatus(NamedTuple):
-    """One path (the name that `backend` takes), whether it can run here, and the reason in one clause."""
+    """One path of an op (the name that `backend` takes), whether it can run here, and the reason in one clause."""
 
+    op: str
     path: str
     live: bool
     reason: str
 
 
 def report() -> list[PathStatus]:
-    """The paths reference, cpu and cuda of `deform_attn`. Builds the native kernel if that has not happened yet."""
-    kernel = native_kernel()
-    device = "there is no CUDA device either" if not torch.cuda.is_available() else "CUDA tensors take the definition"
+    """All paths of `deform_attn` and `attention`. Builds what a first use would build."""
+    kernel, cuda = native_kernel(), cuda_kernel()
     return [
-        PathStatus("reference", True, "pure torch, every device and floating dtype"),
-        PathStatus("cpu", kernel.library is not None, f"float32, {kernel.reason}"),
-        PathStatus("cuda", False, f"not part of this release yet; {device}"),
+        PathStatus("deform_attn", "reference", True, "pure torch, every device and floating dtype"),
+        PathStatus("deform_attn", "cpu", kernel.library is not None, kernel.reason),
+        PathStatus("deform_attn", "cuda", cuda.live, cuda.reason),
+        *(PathStatus("attention", *status) for status in attention_backends()),
     ]

@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 
 SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "deform_attn"
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-fopenmp", "-w")
+# -O2 with complete unrolling of short loops is as fast as -O3 here and compiles sooner.
+FLAGS = ("-std=c++17", "-O2", "-fpeel-loops", "-fPIC", "-shared", "-fvisibility=hidden", "-fopenmp", "-w")
 # No contraction: positions are rounded like torch's, see locate.h. The other two let comparisons become selections.
 ARITHMETIC_FLAGS = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
 INSTRUCTION_SETS = {
@@ -103,8 +104,9 @@ def build(compiler: list[str], flags: tuple[str, ...], target: str) -> Path:
         command = [*compiler, *flags, str(SOURCES / "deform_attn.cpp"), "-o", partial]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            first_line = (result.stderr.strip() or f"exit code {result.returncode}").splitlines()[0]
-            raise _NoKernelError(f"{shlex.join(compiler)} failed: {first_line}")
+            lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+            told = next((line for line in lines if "error" in line), lines[0])
+            raise _NoKernelError(f"{shlex.join(compiler)} failed: {told}")
         os.chmod(partial, 0o755)
         os.replace(partial, library)
     finally:
@@ -114,9 +116,9 @@ def build(compiler: list[str], flags: tuple[str, ...], target: str) -> Path:
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     pointer = ctypes.c_void_p
-    library.vislab_deform_attn_forward.argtypes = [pointer] * 7 + [ctypes.c_int]
+    library.vislab_deform_attn_forward.argtypes = [pointer] * 9 + [ctypes.c_int]
     library.vislab_deform_attn_forward.restype = None
-    library.vislab_deform_attn_backward.argtypes = [pointer] * 10 + [ctypes.c_int]
+    library.vislab_deform_attn_backward.argtypes = [pointer] * 12 + [ctypes.c_int] * 2
     library.vislab_deform_attn_backward.restype = None
     library.vislab_deform_attn_instruction_set.restype = ctypes.c_char_p
     return library

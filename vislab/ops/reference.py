@@ -98,3 +98,71 @@ def deform_attn_reference_backward(
     grads = (grad_table.view(value.shape), grad_locations, grad_weights)
     grad_value, grad_locations, grad_weights = (grad.to(value.dtype).contiguous() for grad in grads)
     return grad_value, grad_locations, grad_weights
+
+
+def deform_attn_fused_reference(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    frame_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+) -> Tensor:
+    """`deform_attn_reference` from raw offsets and logits, as `vislab.ops.deform_attn_fused` describes it.
+
+    Sums are kept in float32 at least; the result is in the dtype of `value`.
+    """
+    wide = torch.promote_types(value.dtype, torch.float32)
+    reference, offsets, logits = (tensor.to(wide) for tensor in (reference_points, sampling_offsets, attention_logits))
+    locations = reference[:, :, :, None, :, :, None, :2] + offsets * offset_unit(reference, spatial_shapes, offsets)
+    weights = joint_softmax(logits, frame_index)
+    return deform_attn_reference(value.to(wide), spatial_shapes, frame_index, locations, weights).to(value.dtype)
+
+
+def offset_unit(reference: Tensor, spatial_shapes: Tensor, offsets: Tensor) -> Tensor:
+    """What an offset of one moves a location by: a pixel, or for boxes half their size divided by P.
+
+    reference: (B, T or 1, Q, F or 1, L, 2 or 4). Returns a tensor that broadcasts to offsets (B, T, Q, M, F, L, P, 2).
+    """
+    if reference.shape[-1] == 4:
+        return (reference[..., 2:] * (0.5 / offsets.shape[-2]))[:, :, :, None, :, :, None]
+    return (1 / spatial_shapes.flip(-1).to(offsets))[:, None]
+
+
+def joint_softmax(logits: Tensor, frame_index: Tensor) -> Tensor:
+    """Softmax over the last three dimensions of (B, T, Q, M, F, L, P), without the points of absent frames.
+
+    Zero where all frames are absent or all logits are minus infinity.
+    """
+    absent = (frame_index < 0).to(logits.device)[:, None, None, :, None, None]
+    flat = logits.masked_fill(absent, float("-inf")).flatten(-3)
+    nothing = flat.isneginf().all(-1, keepdim=True)
+    return flat.masked_fill(nothing, 0.0).softmax(-1).masked_fill(nothing, 0.0).view_as(logits)
+
+
+def deform_attn_fused_reference_backward(
+    grad_output: Tensor,
+    value: Tensor,
+    spatial_shapes: Tensor,
+    frame_index: Tensor,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
+    location_gradients: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivative of the fused definition: gradients of value, offsets (or their locations) and logits."""
+    wide = torch.promote_types(value.dtype, torch.float32)
+    upstream, values, reference, offsets, logits = (
+        tensor.to(wide) for tensor in (grad_output, value, reference_points, sampling_offsets, attention_logits)
+    )
+    unit = offset_unit(reference, spatial_shapes, offsets)
+    locations = reference[:, :, :, None, :, :, None, :2] + offsets * unit
+    weights = joint_softmax(logits, frame_index)
+    grad_value, grad_locations, grad_weights = deform_attn_reference_backward(
+        upstream, values, spatial_shapes, frame_index, locations, weights
+    )
+    mean = (weights * grad_weights).flatten(-3).sum(-1)[..., None, None, None]
+    grad_coordinates = grad_locations if location_gradients else grad_locations * unit
+    grads = (grad_value, grad_coordinates, weights * (grad_weights - mean))
+    grad_value, grad_coordinates, grad_logits = (grad.to(value.dtype).contiguous() for grad in grads)
+    return grad_value, grad_coordinates, grad_logits
