@@ -32,8 +32,8 @@ lint: env  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: env  ## speed of the deformable attention paths, after their correctness check
-	$(BIN)/python kernels/deform_attn/bench.py
+bench: env  ## speed of deformable attention against all competitors, after their check
+	$(BIN)/vislab bench msda
 
 clean:  ## removes the environment; runs/ and reports/ stay
 	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache

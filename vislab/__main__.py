@@ -6,12 +6,14 @@ Every subcommand says with --help what it takes. A mistake gets one sentence and
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from vislab.report.show import Clip, Drawing
 
 FORMATTER = argparse.RawDescriptionHelpFormatter
+BENCHMARK = Path(__file__).resolve().parents[1] / "kernels" / "deform_attn" / "bench"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     _add_check(data_commands)
     _add_synth(data_commands)
     _add_show(data_commands)
+    bench = commands.add_parser("bench", help="measure the speed of the kernels", formatter_class=FORMATTER)
+    _add_msda(bench.add_subparsers(metavar="COMMAND", required=True))
     doctor = commands.add_parser("doctor", help="versions, devices, and which paths of the kernels are live")
     doctor.set_defaults(run=_doctor)
     return result
@@ -139,6 +144,15 @@ def _add_show(commands: argparse._SubParsersAction) -> None:
     show.set_defaults(run=_show)
 
 
+def _add_msda(commands: argparse._SubParsersAction) -> None:
+    # The benchmark has its own parser: here every word is an argument for it, also those that begin with a hyphen.
+    msda = commands.add_parser(
+        "msda", help="deformable attention, against everybody else who computes it", prefix_chars="\n", add_help=False
+    )
+    msda.add_argument("arguments", nargs="*")
+    msda.set_defaults(run=_msda)
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from vislab.metrics import evaluate
 
@@ -204,6 +218,26 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _msda(options: argparse.Namespace) -> int:
+    return load_benchmark().main(options.arguments)
+
+
+def load_benchmark() -> ModuleType:
+    """The package in kernels/deform_attn/bench, by its path: kernels/ holds sources and is not importable."""
+    name = "deform_attn_bench"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not (BENCHMARK / "__init__.py").is_file():
+        raise UserError(
+            f"the benchmark comes with a checkout of vislab, in kernels/deform_attn/bench; not: {BENCHMARK}"
+        )
+    spec = importlib.util.spec_from_file_location(name, BENCHMARK / "__init__.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
 def _clip(
     dataset: VideoDataset, index: int, truth: GroundTruth, results: list[Instance] | None, drawing: Drawing
 ) -> Clip:
@@ -240,7 +274,7 @@ def _doctor(options: argparse.Namespace) -> int:
         "CUDA device": device,
         **{name: version or "not installed" for name, version in found["packages"].items()},
     }
-    lines |= {f"deform_attn {path}": f"{'live' if live else 'off'}: {reason}" for path, live, reason in report()}
+    lines |= {f"{op} {path}": f"{'live' if live else 'off'}: {why}" for op, path, live, why in report()}
     width = max(map(len, lines))
     print("\n".join(f"{name:{width}}  {value}" for name, value in lines.items()))
     return 0

@@ -54,10 +54,10 @@ struct Plan {
     Array<Normaliser> rows;
     LevelTable levels;
 
-    Plan(const Problem& p, bool packed, Index most_slots, int threads)
+    Plan(const Problem& p, bool packed, Index most_heads, Index most_slots, int threads)
         : p(p),
           packed(packed),
-          heads(packed ? 1 : p.M),
+          heads(packed ? 1 : most_heads),
           slots(packed ? 1 : most_slots),
           height(most(1, 256 / (heads * slots * p.run()))),
           stride(packed ? p.D : p.M * p.D),
@@ -125,7 +125,7 @@ void forward_task(const Plan& plan, ForwardRow add_row, const Runs& task, float*
 // A task is a frame, a group of heads, and a part of its queries where there would be fewer than two for each thread.
 void forward(const Problem& p, float* output, int threads) {
     const ForwardRow add_row = rows_for(p.D).forward;
-    const Plan plan(p, worth_packing(p, 2 * p.Q), p.F, threads);
+    const Plan plan(p, worth_packing(p, 2 * p.Q), p.M, p.F, threads);
     const Index owners = p.B * p.T * plan.groups(), wanted = (2 * threads + owners - 1) / most(owners, 1);
     const Index chunk = most(1, (p.Q + wanted - 1) / most(wanted, 1));
     const Index chunks = (p.Q + chunk - 1) / chunk, tasks = owners * chunks;
@@ -205,7 +205,9 @@ void backward_owner(const Plan& plan, BackwardRow add_row, const Gradients& g, I
 // threads. Gradients of weights stand in the place of those of logits until all frames are done.
 void backward(const Problem& p, const Gradients& g, int threads) {
     const BackwardRow add_row = rows_for(p.D).backward;
-    const Plan plan(p, worth_packing(p, p.Q * p.F / 2), 1, threads);
+    Index heads = p.M;  // of a task: fewer where frames are too few to keep all threads busy; the sums are the same
+    while (heads % 2 == 0 && p.B * p.T * (p.M / heads) < 4 * threads) heads /= 2;
+    const Plan plan(p, worth_packing(p, p.Q * p.F / 2), heads, 1, threads);
     const Index owners = p.B * p.T * plan.groups(), rows = p.fused() ? p.B * p.T * p.Q * p.M : 0;
     const Index points = p.F * p.run();
 #pragma omp parallel num_threads(threads) if (threads > 1)

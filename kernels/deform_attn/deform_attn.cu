@@ -1,8 +1,8 @@
 // Multi-scale deformable attention over several source frames on a GPU. See README.md beside this file.
 //
 // value (B,T,S,M,D)  coordinates (B,T,Q,M,F,L,P,2)  scores (B,T,Q,M,F,L,P)  reference (B,T,Q,F,L,2 or 4)
-// output (B,T,Q,M,D). A row is one (b,t,q,m). Arrays are contiguous (the reference: its last two dimensions) and aligned
-// to 16 bytes; the caller has checked sizes, level shapes and frame indices. Warps are independent of each other.
+// output (B,T,Q,M,D). A row is one (b,t,q,m). Arrays are contiguous (the reference: its last two dimensions) and start
+// at multiples of 16 bytes; the caller has checked sizes, level shapes and frame indices. Warps are independent.
 #include "arguments.cuh"
 #ifdef VISLAB_ON_HOST
 #include "on_host.h"
