@@ -6,6 +6,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,12 +26,13 @@ from .timing import Schedule
 DESCRIPTION = """\
 Time deformable attention against everybody else who computes it, after checking all of them.
 
-A case is checked (output and all gradients against the definition in float64) before it is timed; a wrong competitor
-ends the run with exit code 1 and no file is written. All competitors of a case take turns, round by round, in this
-process. "times as fast" is the median over rounds of the quotient within a round; its reference is the faster of the
-grid_sample form and its torch.compile in the same rounds, in float32. "of roofline" is the least time that the
-machine's measured copy bandwidth and multiply-add rate allow, divided by the time taken. "memory" is the peak that a
-call adds, as a multiple of what it returns. Rows go to OUT/msda-HARDWARE.csv; other cases in that file stay.
+A case is checked (output and all gradients against the definition in float64) before it is timed, and written as soon
+as it is done; a wrong competitor ends the run with exit code 1 before its case is timed. All competitors of a case take
+turns, round by round, in this process. "times as fast" is the median over rounds of the quotient within a round; its
+reference is the faster of the grid_sample form and its torch.compile in the same rounds, in float32. "of roofline" is
+the least time that the machine's measured copy bandwidth and multiply-add rate allow, divided by the time taken.
+"memory" is the peak that a call adds, as a multiple of what it returns. Rows go to OUT/msda-HARDWARE.csv; other cases
+in that file stay.
 
 The first run spends most of its time in torch.compile, which keeps its results for later runs."""
 EXAMPLES = """\
@@ -54,13 +56,14 @@ def main(arguments: Sequence[str]) -> int:
     )
     console = Console()
     console.width = max(console.width, 140)  # a file or a pipe has 80 columns
-    try:
-        measured = {device: _measured(plan, device, console) for device in _devices(options.device)}
-    except WrongResultError as error:
-        print(f"wrong result, nothing was written: {error}", file=sys.stderr)
-        return 1
-    for device, findings in measured.items():
-        _report(findings, device, options, console)
+    for device in _devices(options.device):
+        for case in plan.cases:
+            try:
+                findings = _measured(replace(plan, cases=(case,)), device, console)
+            except WrongResultError as error:
+                print(f"wrong result, {case} is not written: {error}", file=sys.stderr)
+                return 1
+            _report(findings, device, options, console)
     return 0
 
 
