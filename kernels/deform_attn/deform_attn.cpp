@@ -125,7 +125,8 @@ void forward_task(const Plan& plan, ForwardRow add_row, const Runs& task, float*
 // A task is a frame, a group of heads, and a part of its queries where there would be fewer than two for each thread.
 void forward(const Problem& p, float* output, int threads) {
     const ForwardRow add_row = rows_for(p.D).forward;
-    const Plan plan(p, worth_packing(p, 2 * p.Q), p.M, p.F, threads);
+    const bool small = 3 * threads * p.S <= p.B * p.T * p.Q * p.M;  // all threads' copies, beside the output
+    const Plan plan(p, small && worth_packing(p, 2 * p.Q), p.M, p.F, threads);
     const Index owners = p.B * p.T * plan.groups(), wanted = (2 * threads + owners - 1) / most(owners, 1);
     const Index chunk = most(1, (p.Q + wanted - 1) / most(wanted, 1));
     const Index chunks = (p.Q + chunk - 1) / chunk, tasks = owners * chunks;
