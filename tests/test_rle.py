@@ -83,6 +83,27 @@ def test_zero_length_runs_are_legal() -> None:
     assert rle.area(code) == 2 and rle.box(code) == plain_box(mask)
 
 
+def test_empty_runs_in_the_same_place_do_not_end_a_comparison() -> None:
+    """pycocotools stops where two masks both have an empty run: their IoU would be 0 and their union cut off."""
+    counts = [0, 0, 3, 0, 0, 2, 15]
+    code = rle.normalise({"size": [4, 5], "counts": counts}, 4, 5)
+    plain = rle.encode(rle.decode(code, 4, 5))
+    assert code == plain
+    assert rle.merge([code, code]) == plain and coco_mask.iou([code], [code], [0]) == 1
+    compressed = {"size": [4, 5], "counts": "0030M2?"}  # the same runs
+    assert rle.validate_many([compressed], str) == 2 and compressed == plain
+    trailing = rle.normalise({"size": [4, 5], "counts": [18, 2, 0, 0]}, 4, 5)
+    assert trailing == rle.normalise({"size": [4, 5], "counts": [18, 2]}, 4, 5)
+
+
+def test_numbers_are_no_longer_than_32_bit_shifts_allow() -> None:
+    """-20 in 7 characters shifts by 35 bits, which pycocotools does in 32."""
+    with pytest.raises(UserError, match="more than 6 characters"):
+        rle.decode({"size": [5, 7], "counts": "5h02\\oooooO"}, 5, 7)
+    mask = rle.decode({"size": [5, 7], "counts": "5h02\\ooooO"}, 5, 7)
+    assert plain_runs(mask) == [5, 24, 2, 4]
+
+
 def test_merge_is_union_and_intersection() -> None:
     a, b, c = np.random.default_rng(1).random((3, 6, 7)) < 0.5
     codes = [rle.encode(mask) for mask in (a, b, c)]
@@ -135,31 +156,49 @@ def test_a_cut_string_is_refused(mask: np.ndarray, data: st.DataObject) -> None:
         ({"size": [4, 5], "counts": "é"}, "character outside"),
         ({"size": [4, 5], "counts": b"\xff"}, "character outside"),
         ({"size": [4, 5], "counts": "JJ"}, "run of -6 pixels"),
-        ({"size": [4, 5], "counts": "PPPPPPPPP0"}, "more than 7 characters"),
+        ({"size": [4, 5], "counts": "PPPPPPPPP0"}, "more than 6 characters"),
         ({"size": [5, 4], "counts": "d0"}, "size is [5, 4], expected [height, width] = [4, 5]"),
-        ({"size": "4x5", "counts": "d0"}, "size is '4x5'"),
+        ({"size": [4.0, 5.0], "counts": "d0"}, "size is [4.0, 5.0]"),
+        ({"size": [4, True], "counts": "d0"}, "size is [4, true]"),
+        ({"size": np.array([4, 5]), "counts": "d0"}, "size is a value of type ndarray"),
+        ({"size": [4, 5], "counts": [2**20_000, 2**20_000]}, "add up to a value of type int"),
+        ({"size": [4, 5], "counts": "0" * 300_000}, "counts are 300000 long"),
+        ({"size": "4x5", "counts": "d0"}, 'size is "4x5"'),
         ({"counts": "d0"}, "expected an RLE"),
         ({"size": [4, 5], "counts": 20}, "counts must be"),
         ({"size": [4, 5], "counts": [10, 9]}, "add up to 19 pixels, expected 4 x 5 = 20"),
         ({"size": [4, 5], "counts": [30, -10]}, "found -10"),
         ({"size": [4, 5], "counts": [20.0]}, "found 20.0"),
-        ({"size": [4, 5], "counts": [True, 19]}, "found True"),
+        ({"size": [4, 5], "counts": [True, 19]}, "found true"),
         ({"size": [4, 5], "counts": []}, "add up to 0"),
         ({"size": [4, 5], "counts": [2**70]}, "add up to"),
         ([], "empty list"),
         ([[1, 1, 2, 2]], "at least 3 points"),
         ([[1, 1, 2, 2, 3]], "x, y pairs"),
         ([1, 1, 2, 2, 3, 3], "x, y pairs"),
-        ([[1, 1, 2, float("nan"), 3, 3]], "coordinate 3 is nan"),
-        ([[1, 1, 2, float("inf"), 3, 3]], "coordinate 3 is inf"),
+        ([[1, 1, 2, float("nan"), 3, 3]], "coordinate 3 is NaN"),
+        ([[1, 1, 2, float("inf"), 3, 3]], "coordinate 3 is Infinity"),
         ([[1, 1, 1e9, 2, 3, 3]], "coordinate 2 is 1000000000.0"),
-        ([[1, 1, "2", 2, 3, 3]], "coordinate 2 is '2'"),
+        ([[1, 1, "2", 2, 3, 3]], 'coordinate 2 is "2"'),
+        ([[-5, -4, 10, 8] * 40_000], "the outline is "),
         (7, "found 7"),
-        (None, "found None"),
+        (None, "found null"),
     ],
 )
 def test_malformed_segmentations_are_named(segmentation: object, told: str) -> None:
     assert told in error_of(segmentation)
+
+
+def test_sides_are_bounded() -> None:
+    assert rle.normalise({"size": [rle.MAX_SIDE, 1], "counts": [rle.MAX_SIDE]}, rle.MAX_SIDE, 1)
+    for height, width in ((rle.MAX_SIDE + 1, 1), (1, 2**40), (0, 4), (-3, 4)):
+        with pytest.raises(UserError, match=f"a: the image has {height} x {width} pixels, expected 1 to 16384"):
+            rle.decode([[0, 0, 1, 0, 1, 1]], height, width, "a")
+
+
+@pytest.mark.parametrize("value", [[1] * 10**6, "x" * 10**6, {"a": [{}] * 10**6}])
+def test_large_values_are_shown_by_their_beginning(value: object) -> None:
+    assert len(rle.shown(value)) == 60 and rle.shown(value).endswith("...")
 
 
 def test_validate_many_names_the_faulty_one_and_returns_areas() -> None:

@@ -4,200 +4,148 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from malformed import CONTENTS, EMPTY, GROUND_TRUTH, GT, RESULTS, RESULTS_LIST, Change, put
 
+import vislab
 from vislab.errors import UserError
 from vislab.metrics import match
 from vislab.metrics.inputs import load_json, read_ground_truth, read_results
 
-EMPTY = {"size": [4, 6], "counts": "h0"}  # 24 pixels of background
 
-GT: dict[str, Any] = {
-    "videos": [{"id": 1, "height": 4, "width": 6, "length": 2}, {"id": 2, "height": 4, "width": 6}],
-    "categories": [{"id": 3, "name": "cat"}],
-    "annotations": [
-        {"id": 7, "video_id": 1, "category_id": 3, "iscrowd": 0, "segmentations": [EMPTY, None], "areas": [0, None]},
-        {"id": 8, "video_id": 2, "category_id": 3, "segmentations": [EMPTY], "areas": [5.5]},
-    ],
-}
-RESULTS: list[dict[str, Any]] = [
-    {"video_id": 1, "category_id": 3, "score": 0.5, "segmentations": [None, EMPTY]},
-    {"video_id": 2, "category_id": 3, "score": 1, "segmentations": [{"size": [4, 6], "counts": [4, 8, 12]}]},
-]
+def write(folder: Path, gt: Any = GT, results: Any = RESULTS) -> tuple[Path, Path]:
+    """Two files; bytes are written as they are."""
+    paths = folder / "gt.json", folder / "results.json"
+    for path, document in zip(paths, (gt, results), strict=True):
+        path.write_bytes(document if isinstance(document, bytes) else json.dumps(document).encode())
+    return paths
 
 
-def test_the_unbroken_input_is_read() -> None:
-    truth = read_ground_truth(GT)
-    detections = read_results(RESULTS, truth)
-    assert list(truth.videos) == [1, 2] and truth.categories == {3: "cat"}
+def error_of(paths: tuple[Path, Path]) -> str:
+    with pytest.raises(UserError) as caught:
+        vislab.evaluate(*paths, metrics=("ap",), replicates=0)
+    return str(caught.value)
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(GROUND_TRUTH) + len(RESULTS_LIST) + len(CONTENTS) >= 100
+
+
+def test_the_unbroken_files_are_read(tmp_path: Path) -> None:
+    gt, results = write(tmp_path)
+    truth = read_ground_truth(load_json(gt), str(gt))
+    detections = read_results(load_json(results), truth, str(results))
+    assert list(truth.videos) == [1, 2] and truth.categories == {1: "cat", 3: "dog"}
     assert [i.mask_areas.tolist() for i in truth.instances] == [[0, 0], [0]]
     assert [d.mask_areas.tolist() for d in detections] == [[0, 0], [8]]
     assert detections[1].track[0] == {"size": [4, 6], "counts": "48<"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_encodings_that_json_allows(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(RESULTS), encoding)
+    assert load_json(path) == RESULTS
+
+
 def test_input_is_left_unchanged() -> None:
     gt, results = copy.deepcopy(GT), copy.deepcopy(RESULTS)
+    results[0]["segmentations"][1] = {"size": [4, 6], "counts": "400d0"}  # an empty run, which is taken out on reading
+    before = copy.deepcopy(results)
     match(gt, results)
-    assert (gt, results) == (GT, RESULTS)
-
-
-Change = Callable[[Any], object]
-
-
-def put(*path: Any) -> Change:
-    """Sets the value at the path; the last item is the value."""
-
-    def change(data: Any) -> None:
-        *parents, last, value = path
-        for key in parents:
-            data = data[key]
-        data[last] = value
-
-    return change
-
-
-def drop(*path: Any) -> Change:
-    def change(data: Any) -> None:
-        *parents, last = path
-        for key in parents:
-            data = data[key]
-        del data[last]
-
-    return change
-
-
-BROKEN_GT: list[tuple[Change, str]] = [
-    (drop("videos"), "gt.json: videos is missing, expected a list"),
-    (drop("categories"), "gt.json: categories is missing, expected a list"),
-    (drop("annotations"), "gt.json: annotations is missing, expected a list"),
-    (put("annotations", None), "gt.json: annotations is null: this file has no labels to compare with"),
-    (put("annotations", {}), "gt.json: annotations is {}, expected a list"),
-    (put("annotations", 1, "x"), 'gt.json: annotations[1] is "x", expected an object'),
-    (put("videos", 0, []), "gt.json: videos[0] is a list, expected an object"),
-    (drop("videos", 0, "id"), "gt.json: videos[0].id is missing, expected an integer"),
-    (put("videos", 0, "id", "1"), 'gt.json: videos[0].id is "1", expected an integer'),
-    (put("videos", 0, "id", 2**70), f"gt.json: videos[0].id is {2**70}, expected an integer"),
-    (put("videos", 1, "id", 1), "gt.json: videos[1].id is 1, which videos[0] has already"),
-    (drop("videos", 0, "height"), "gt.json: videos[0].height is missing, expected an integer >= 1"),
-    (put("videos", 0, "width", 0), "gt.json: videos[0].width is 0, expected an integer >= 1"),
-    (put("videos", 0, "width", 6.0), "gt.json: videos[0].width is 6.0, expected an integer >= 1"),
-    (put("videos", 0, "height", True), "gt.json: videos[0].height is true, expected an integer >= 1"),
-    (put("videos", 0, "height", 2**40), f"gt.json: videos[0]: height x width is {2**40} x 6, expected at most"),
-    (put("videos", 0, "length", -1), "gt.json: videos[0].length is -1, expected an integer >= 0"),
-    (put("categories", 0, "name", 5), "gt.json: categories[0].name is 5, expected a string"),
-    (put("categories", 0, "id", None), "gt.json: categories[0].id is null, expected an integer"),
-    (put("annotations", 1, "id", 7), "gt.json: annotations[1].id is 7, which annotations[0] has already"),
-    (put("annotations", 1, "id", 1.5), "gt.json: annotations[1].id is 1.5, expected an integer"),
-    (
-        put("annotations", 0, "video_id", 9),
-        "gt.json: annotations[0].video_id is 9, which the ground truth does not have",
-    ),
-    (put("annotations", 0, "video_id", [1]), "gt.json: annotations[0].video_id is [1], expected an integer"),
-    (drop("annotations", 0, "category_id"), "gt.json: annotations[0].category_id is missing, expected an integer"),
-    (put("annotations", 0, "category_id", 4), "gt.json: annotations[0].category_id is 4, which the ground truth does"),
-    (put("annotations", 0, "iscrowd", 2), "gt.json: annotations[0].iscrowd is 2, expected 0 or 1"),
-    (put("annotations", 0, "iscrowd", "no"), 'gt.json: annotations[0].iscrowd is "no", expected 0 or 1'),
-    (drop("annotations", 0, "areas"), "gt.json: annotations[0].areas is missing, expected a list"),
-    (put("annotations", 0, "areas", [1]), "gt.json: annotations[0].areas has 1 entries, segmentations has 2"),
-    (put("annotations", 0, "areas", 0, -1), "gt.json: annotations[0].areas[0] is -1, expected a number >= 0 or null"),
-    (put("annotations", 0, "areas", 1, "big"), 'gt.json: annotations[0].areas[1] is "big", expected a number >= 0'),
-    (
-        put("annotations", 1, "areas", 0, float("nan")),
-        "gt.json: annotations[1].areas[0] is NaN, expected a number >= 0",
-    ),
-    (put("annotations", 1, "areas", 0, 10**400), "gt.json: annotations[1].areas[0] is 1000"),
-    (drop("annotations", 0, "segmentations"), "gt.json: annotations[0].segmentations is missing, expected a list"),
-    (
-        put("annotations", 0, "segmentations", [[[0, 0, 4, 0, float("nan"), 4]], None]),
-        "gt.json: annotations[0].segmentations[0]: polygon coordinate 4",
-    ),
-]
-
-SEGMENTATION = (0, "segmentations", 1)
-BROKEN_RESULTS: list[tuple[Change, str]] = [
-    (put(1, "text"), 'results.json: [1] is "text", expected an object'),
-    (put(0, "score", "abc"), 'results.json: [0].score is "abc", expected a number'),
-    (put(1, "score", float("nan")), "results.json: [1].score is NaN, expected a number"),
-    (put(1, "score", float("inf")), "results.json: [1].score is Infinity, expected a number"),
-    (put(1, "score", True), "results.json: [1].score is true, expected a number"),
-    (drop(0, "score"), "results.json: [0].score is missing, expected a number"),
-    (put(0, "video_id", 5), "results.json: [0].video_id is 5, which the ground truth does not have (the published"),
-    (put(0, "category_id", 0), "results.json: [0].category_id is 0, which the ground truth does not have"),
-    (
-        put(0, "segmentations", None),
-        "results.json: [0].segmentations is null, expected a list with one entry per frame",
-    ),
-    (
-        put(0, "segmentations", [None]),
-        "results.json: [0].segmentations has 1 entries, expected 2, the length of video 1",
-    ),
-    (put(*SEGMENTATION, "h0"), "results.json: [0].segmentations[1]: expected an RLE"),
-    (put(*SEGMENTATION, {"size": [4, 6]}), "results.json: [0].segmentations[1]: expected an RLE"),
-    (put(*SEGMENTATION, EMPTY | {"size": [6, 4]}), "results.json: [0].segmentations[1]: size is [6, 4], expected"),
-    (put(*SEGMENTATION, EMPTY | {"size": "4x6"}), "results.json: [0].segmentations[1]: size is"),
-    (put(*SEGMENTATION, EMPTY | {"counts": 24}), "results.json: [0].segmentations[1]: counts must be"),
-    (put(*SEGMENTATION, EMPTY | {"counts": ""}), "results.json: [0].segmentations[1]: counts are empty"),
-    (put(*SEGMENTATION, EMPTY | {"counts": "h"}), "results.json: [0].segmentations[1]: counts end in the middle"),
-    (put(*SEGMENTATION, EMPTY | {"counts": "h0h0"}), "results.json: [0].segmentations[1]: counts add up to 48 pixels"),
-    (put(*SEGMENTATION, EMPTY | {"counts": "h\u00e9"}), "results.json: [0].segmentations[1]: counts hold a character"),
-    (put(*SEGMENTATION, EMPTY | {"counts": [4, 8]}), "results.json: [0].segmentations[1]: counts add up to 12 pixels"),
-    (put(*SEGMENTATION, EMPTY | {"counts": [30, -6]}), "results.json: [0].segmentations[1]: counts must be integers"),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), BROKEN_GT, ids=[message for _, message in BROKEN_GT])
-def test_broken_ground_truth(change: Change, message: str) -> None:
-    broken = copy.deepcopy(GT)
-    change(broken)
-    with pytest.raises(UserError) as error:
-        read_ground_truth(broken, "gt.json")
-    assert str(error.value).startswith(message) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(("change", "message"), BROKEN_RESULTS, ids=[message for _, message in BROKEN_RESULTS])
-def test_broken_results(change: Change, message: str) -> None:
-    broken = copy.deepcopy(RESULTS)
-    change(broken)
-    with pytest.raises(UserError) as error:
-        read_results(broken, read_ground_truth(GT), "results.json")
-    assert str(error.value).startswith(message) and "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("top", [[], None, "text", 3])
-def test_ground_truth_must_be_an_object(top: object) -> None:
-    with pytest.raises(UserError, match="gt.json: the top level is .*, expected an object"):
-        read_ground_truth(top, "gt.json")
-
-
-@pytest.mark.parametrize("top", [{}, None, "text", 3])
-def test_results_must_be_a_list(top: object) -> None:
-    with pytest.raises(UserError, match="results.json: the top level is .*, expected a list of detections"):
-        read_results(top, read_ground_truth(GT), "results.json")
+    assert (gt, results) == (GT, before)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", json.dumps(GT).encode()[:-20], b"\xff\xfe\x00", b"{'a': 1}", b"[" * 100_000, b"1" * 10_000],
-    ids=["empty", "cut off", "no text", "quotes", "deep", "huge number"],
+    ("change", "place", "told"), GROUND_TRUTH, ids=[f"{place} {told}" for _, place, told in GROUND_TRUTH]
 )
-def test_files_that_are_not_json(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "results.json"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="results.json: not valid JSON, or cut off"):
+def test_broken_ground_truth(tmp_path: Path, change: Change, place: str, told: str) -> None:
+    paths = write(tmp_path, gt=change(GT))
+    check(error_of(paths), paths[0], place, told)
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "told"), RESULTS_LIST, ids=[f"{place} {told}" for _, place, told in RESULTS_LIST]
+)
+def test_broken_results(tmp_path: Path, change: Change, place: str, told: str) -> None:
+    paths = write(tmp_path, results=change(RESULTS))
+    check(error_of(paths), paths[1], place, told)
+
+
+def check(message: str, path: Path, place: str, told: str) -> None:
+    """One readable line that begins with the file and the place in it."""
+    assert message.startswith((f"{path}: {place} ", f"{path}: {place}: ")), message
+    assert told in message
+    assert message.isprintable() and len(message) < len(str(path)) + 300
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize("broken", [0, 1], ids=["ground truth", "results"])
+def test_files_that_are_not_json(tmp_path: Path, name: str, broken: int) -> None:
+    content, told = CONTENTS[name]
+    paths = write(tmp_path, **{("gt", "results")[broken]: content})
+    message = error_of(paths)
+    assert message.startswith(f"{paths[broken]}: ") and told in message and message.isprintable()
+
+
+@pytest.mark.parametrize("path", ["absent.json", ".", "a\0b", "x" * 5000], ids=["absent", "folder", "null", "long"])
+def test_files_that_cannot_be_read(path: str) -> None:
+    with pytest.raises(UserError, match=": cannot be read"):
         load_json(path)
 
 
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent.json: cannot be read"):
-        load_json(tmp_path / "absent.json")
-    with pytest.raises(UserError, match="cannot be read"):
-        load_json(tmp_path)
+@pytest.mark.parametrize(
+    ("gt", "results", "file", "told"),
+    [
+        (GT, b"[{", 1, "the file seems cut off"),
+        (RESULTS, GT, 0, "it looks like results: the ground truth comes first"),
+        (GT, GT, 1, "it looks like ground truth: the results come second"),
+        (GT, [RESULTS[0] | {"score": float("nan")}], 1, ": [0].score is NaN, expected a number"),
+        (
+            GT,
+            [RESULTS[0] | {"segmentations": [None, EMPTY | {"counts": "0"}]}],
+            1,
+            ": [0].segmentations[1]: counts add",
+        ),
+    ],
+    ids=["cut off", "swapped", "ground truth twice", "NaN", "run-length code"],
+)
+def test_command_line(tmp_path: Path, gt: Any, results: Any, file: int, told: str) -> None:
+    paths = write(tmp_path, gt, results)
+    command = [sys.executable, "-m", "vislab", "evaluate", *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=Path(vislab.__file__).parents[1])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {paths[file]}: ") and told in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.endswith("\n")
 
 
-def test_unequal_lengths_where_they_are_allowed() -> None:
+@pytest.mark.parametrize("value", [{1, 2}, object(), b"3", 2**20_000], ids=["set", "object", "bytes", "huge"])
+@pytest.mark.parametrize("path", [(0, "score"), (0, "video_id"), (0, "segmentations", 1)])
+def test_values_that_no_file_can_hold(path: tuple[Any, ...], value: object) -> None:
+    with pytest.raises(UserError, match=r"^results: \[0\]\..*(is|found) a value of type"):
+        read_results(put(*path, value)(RESULTS), read_ground_truth(GT))
+
+
+def test_the_faulty_one_of_many_codes_is_named() -> None:
+    results = [RESULTS[0] | {"segmentations": [[None, EMPTY], [EMPTY, None], [EMPTY] * 2][i % 3]} for i in range(30)]
+    results[23] = RESULTS[0] | {"segmentations": [EMPTY, EMPTY | {"counts": "i0"}]}
+    with pytest.raises(UserError, match=r"^results: \[23\].segmentations\[1\]: counts add up to 25 pixels"):
+        read_results(results, read_ground_truth(GT))
+
+
+def test_lists_of_unequal_length_where_they_are_allowed() -> None:
     results = [RESULTS[0] | {"segmentations": [EMPTY] * 5}]
     assert len(read_results(results, read_ground_truth(GT), any_length=True)[0].track) == 5
+
+
+def test_file_names_stand_in_for_a_missing_length() -> None:
+    gt = copy.deepcopy(GT)
+    gt["videos"][0] = {"id": 1, "height": 4, "width": 6, "file_names": ["0.jpg", "1.jpg"]}
+    assert read_ground_truth(gt).videos[1].length == 2
+    gt["videos"][0].pop("file_names")
+    assert read_ground_truth(gt).videos[1].length is None

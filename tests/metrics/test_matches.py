@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ def test_resample_equals_evaluation_of_copies() -> None:
                 track.score = float(rng.choice([0.3, 0.6]))
         matches = match(*to_json(data))
         weights = rng.integers(0, 4, len(matches.video_ids))
+        weights[0] += not weights.any()
         copies = with_copies(data, dict(zip(matches.video_ids.tolist(), weights.tolist(), strict=True)))
         assert_equal(matches.summary(weights), match(*to_json(copies)).summary(), rounding=1e-14)
 
@@ -55,6 +56,26 @@ def test_only_the_named_statistics() -> None:
     matches = match(*to_json(random_set(0)))
     assert list(matches.summaries(names=["AP75", "AR1"])) == ["AP75", "AR1"]
     assert matches.summaries(names=["AP75"])["AP75"][0] == matches.summary()["AP75"]
+
+
+def test_one_range_or_one_threshold_has_fewer_statistics() -> None:
+    matches = match(*to_json(random_set(0)))
+    assert matches.statistics == STATISTICS
+    whole = matches.summary()
+    part = replace(
+        matches, matched=matches.matched[:1], ignored=matches.ignored[:1], truth_ignored=matches.truth_ignored[:1]
+    )
+    assert part.summary() == {name: whole[name] for name in ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")}
+    single = replace(part, matched=part.matched[:, 5:6], ignored=part.ignored[:, 5:6])
+    assert single.statistics == ("AP", "AR1", "AR10", "AR100")
+    assert single.summary()["AP"] == whole["AP75"]
+
+
+def test_stored_columns() -> None:
+    """Files of earlier runs have these."""
+    names = "video_ids category_ids category_names detection_video detection_category detection_score detection_area "
+    names += "detection_rank matched ignored truth_video truth_category truth_ignored"
+    assert [field.name for field in fields(Matches)] == names.split()
 
 
 def test_no_video_drawn_is_undefined() -> None:

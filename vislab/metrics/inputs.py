@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ import numpy as np
 
 from vislab import rle
 from vislab.errors import UserError
+from vislab.rle import shown
 
-_MAX_PIXELS = 2**31 - 1  # pycocotools counts pixels in 32 bits
+_ARCHIVES = {b"\x1f\x8b": "gzip-compressed", b"PK\x03\x04": "a zip archive"}  # by their first bytes
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Video:
     id: int
     height: int
     width: int
-    length: int | None  # frames; None if the file does not say
+    length: int | None  # frames; None if nothing says
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,27 +64,61 @@ class GroundTruth:
 
 
 def load_json(path: str | PathLike) -> Any:
-    """Contents of a JSON file; raises UserError if it is missing, cut off or not JSON."""
+    """Contents of a JSON file; raises UserError if it is missing, cut off, not JSON, or names a key twice."""
     try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    try:
+        return json.loads(content, object_pairs_hook=_unique_keys)
+    except _RepeatedKey as error:
+        raise UserError(f"{path}: key {shown(str(error))} occurs twice in one object") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON, or cut off ({error})") from error
+        raise UserError(f"{path}: not valid JSON{_cause(content, error)}") from error
+
+
+class _RepeatedKey(Exception):
+    """Its text is the key."""
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKey(next(key for key in keys if keys.count(key) > 1))
+    return record
+
+
+def _cause(content: bytes, error: Exception) -> str:
+    """Why content is no JSON; follows "not valid JSON"."""
+    if not content.strip():
+        return ": the file is empty"
+    for first, kind in _ARCHIVES.items():
+        if content.startswith(first):
+            return f": the file is {kind}, unpack it first"
+    if not isinstance(error, json.JSONDecodeError):
+        return f" ({error})"
+    cut = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    place = f"line {error.lineno}, column {error.colno}"
+    return f" at {place} ({error.msg}{'; the file seems cut off' if cut else ''})"
 
 
 def read_ground_truth(data: object, source: str = "ground truth", *, any_length: bool = False) -> GroundTruth:
     """Checked YouTube-VIS ground truth.
 
     Args:
-        data: {"videos": [{"id", "height", "width", "length" (optional)}], "categories": [{"id", "name"}],
+        data: {"videos": [{"id", "height", "width", "length" (if left out: that of "file_names", or any)}],
+            "categories": [{"id", "name"}],
             "annotations": [{"video_id", "category_id", "iscrowd" (0 if left out), "segmentations": one mask or null per
             frame, "areas": one number or null per frame}]}. A mask is an RLE, compressed or not, or a list of polygons.
         source: the file's name, for messages.
         any_length: accept lists that are shorter or longer than their video.
     """
     if not isinstance(data, dict):
-        raise UserError(f"{source}: the top level is {_kind(data)}, expected an object with annotations")
+        hint = _if(_has(data, "score"), "it looks like results: the ground truth comes first")
+        raise UserError(f"{source}: the top level is {_kind(data)}, expected an object with annotations{hint}")
+    if "videos" not in data and "images" in data:
+        raise UserError(f"{source}: videos is missing, expected a list (it has images: a COCO file, not one of videos)")
     videos = _by_id(_records(data, "videos", source), f"{source}: videos", _video)
     categories = _by_id(_records(data, "categories", source), f"{source}: categories", _category_name)
     if data.get("annotations", 0) is None:
@@ -91,10 +127,12 @@ def read_ground_truth(data: object, source: str = "ground truth", *, any_length:
     places = [f"{source}: annotations[{index}]" for index in range(len(records))]
     _refuse_repeated_ids(records, places)
     for record, where in zip(records, places, strict=True):
-        if record.get("iscrowd", 0) not in (0, 1):
-            raise UserError(f"{where}.iscrowd is {shown(record['iscrowd'])}, expected 0 or 1")
-        _check_areas(record, where)
-    return GroundTruth(videos, categories, _instances(records, places, videos, categories, any_length))
+        if not isinstance(crowd := record.get("iscrowd", 0), (int, float)) or crowd not in (0, 1):
+            raise UserError(f"{where}.iscrowd is {shown(crowd)}, expected 0 or 1")
+    instances = _instances(records, places, videos, categories, any_length)
+    for instance in instances:
+        _check_areas(instance, videos[instance.video_id])
+    return GroundTruth(videos, categories, instances)
 
 
 def read_results(
@@ -102,13 +140,29 @@ def read_results(
 ) -> list[Instance]:
     """Checked YouTube-VIS results: [{"video_id", "category_id", "score", "segmentations"}]; see `read_ground_truth`."""
     if not isinstance(data, list):
-        raise UserError(f"{source}: the top level is {_kind(data)}, expected a list of detections")
+        raise UserError(
+            f"{source}: the top level is {_kind(data)}, expected a list of detections{_no_list_cause(data)}"
+        )
     places = [f"{source}: [{index}]" for index in range(len(data))]
     for record, where in zip(data, places, strict=True):
         if not isinstance(record, dict):
             raise UserError(f"{where} is {_kind(record)}, expected an object")
+        if "video_id" not in record and "image_id" in record:
+            hint = "it has image_id: results of single images, not of videos"
+            raise UserError(f"{where}.video_id is missing, expected an integer ({hint})")
         number(record, "score", where)
     return _instances(data, places, truth.videos, truth.categories, any_length)
+
+
+def _no_list_cause(data: object) -> str:
+    """A likely cause of results that are no list."""
+    if not isinstance(data, dict):
+        return ""
+    if "videos" in data or "images" in data:
+        return " (it looks like ground truth: the results come second)"
+    return next(
+        (f" (there is one in it, under {shown(key)})" for key, value in data.items() if _has(value, "score")), ""
+    )
 
 
 def _instances(
@@ -120,15 +174,16 @@ def _instances(
 ) -> list[Instance]:
     tracks = []
     for record, where in zip(records, places, strict=True):
-        _check_known(record, "video_id", videos, where)
-        _check_known(record, "category_id", categories, where)
-        tracks.append(_track(record, videos[record["video_id"]], where, any_length))
-    owners = [(i, frame) for i, track in enumerate(tracks) for frame, code in enumerate(track) if code is not None]
+        video = videos[_known(record, "video_id", videos, where)]
+        _known(record, "category_id", categories, where)
+        tracks.append(_track(record, video, where, any_length))
     codes = [code for track in tracks for code in track if code is not None]
 
     def place(index: int) -> str:
-        owner, frame = owners[index]
-        return f"{places[owner]}.segmentations[{frame}]"
+        until = list(accumulate(sum(code is not None for code in track) for track in tracks))
+        owner = next(i for i, end in enumerate(until) if end > index)
+        frames = [frame for frame, code in enumerate(tracks[owner]) if code is not None]
+        return f"{places[owner]}.segmentations[{frames[index - until[owner]]}]"  # counted from the last one back
 
     areas = iter(rle.validate_many(codes, place).tolist())
     return [
@@ -145,50 +200,53 @@ def _instances(
 
 
 def _track(record: dict, video: Video, where: str, any_length: bool) -> list[rle.RLE | None]:
-    """Run-length codes of one record, of the right size; compressed ones are yet to be validated."""
+    """Run-length codes of one record, of the right size; what their counts hold is yet to be validated."""
     segmentations = listed(record, "segmentations", where)
     if video.length is not None and len(segmentations) != video.length and not any_length:
         raise UserError(
             f"{where}.segmentations has {len(segmentations)} entries, "
             f"expected {video.length}, the length of video {video.id}"
         )
-    size = [video.height, video.width]
-    track: list[rle.RLE | None] = []
-    for frame, segmentation in enumerate(segmentations):
-        if segmentation is None:
-            track.append(None)
-        elif (
-            isinstance(segmentation, dict)
-            and isinstance(segmentation.get("counts"), str)
-            and segmentation.get("size") == size
-        ):
-            track.append({"size": size, "counts": segmentation["counts"]})  # checked together with all others
-        else:
-            track.append(rle.normalise(segmentation, video.height, video.width, f"{where}.segmentations[{frame}]"))
-    return track
+    return [
+        None
+        if segmentation is None
+        else rle.compress(segmentation, video.height, video.width, f"{where}.segmentations[{frame}]")
+        for frame, segmentation in enumerate(segmentations)
+    ]
 
 
-def _check_areas(record: dict, where: str) -> None:
-    areas = listed(record, "areas", where)
+def _check_areas(instance: Instance, video: Video) -> None:
+    """Areas are the file's own count of each mask's pixels; they decide on the area range, and need not be exact."""
+    where, track = instance.where, instance.track
+    areas = listed(instance.record, "areas", where)
+    if len(areas) != len(track):
+        raise UserError(f"{where}.areas has {len(areas)} entries, segmentations has {len(track)}")
     for frame, area in enumerate(areas):
         if area is not None and not (is_number(area) and area >= 0):
             raise UserError(f"{where}.areas[{frame}] is {shown(area)}, expected a number >= 0 or null")
-    if isinstance(record.get("segmentations"), list) and len(areas) != len(record["segmentations"]):
-        raise UserError(f"{where}.areas has {len(areas)} entries, segmentations has {len(record['segmentations'])}")
+        if area is not None and area > video.height * video.width:
+            raise UserError(
+                f"{where}.areas[{frame}] is {shown(area)}, expected at most {video.height} x {video.width} = "
+                f"{video.height * video.width} pixels, the size of video {video.id}"
+            )
 
 
 def _video(record: dict, where: str) -> Video:
-    height, width = (_integer(record, side, where, low=1) for side in ("height", "width"))
-    if height * width > _MAX_PIXELS:
-        raise UserError(f"{where}: height x width is {height} x {width}, expected at most {_MAX_PIXELS} pixels")
+    height, width = (_integer(record, side, where, low=1, high=rle.MAX_SIDE) for side in ("height", "width"))
     length = None if record.get("length") is None else _integer(record, "length", where, low=0)
+    if record.get("file_names") is not None:
+        names = len(listed(record, "file_names", where))
+        if length is not None and length != names:
+            raise UserError(f"{where}.length is {length}, expected {names}, the number of file_names")
+        length = names
     return Video(record["id"], height, width, length)
 
 
 def _category_name(record: dict, where: str) -> str:
-    if not isinstance(record.get("name"), str):
-        raise UserError(f"{where}.name is {_found(record, 'name')}, expected a string")
-    return record["name"]
+    name = record.get("name")
+    if not isinstance(name, str) or any("\ud800" <= character <= "\udfff" for character in name):
+        raise UserError(f"{where}.name is {_found(record, 'name')}, expected a string")  # surrogates cannot be printed
+    return name
 
 
 def _by_id(records: Sequence[dict], where: str, make: Callable[[dict, str], Any]) -> dict[int, Any]:
@@ -209,13 +267,14 @@ def _refuse_repeated_ids(records: Sequence[dict], places: Sequence[str]) -> None
             first[identifier] = where
 
 
-def _check_known(record: dict, field: str, known: Mapping[int, object], where: str) -> None:
+def _known(record: dict, field: str, known: Mapping[int, object], where: str) -> int:
     identifier = _integer(record, field, where)
     if identifier not in known:
-        raise UserError(
-            f"{where}.{field} is {identifier}, which the ground truth does not have"
-            + (" (the published evaluator refuses such results too)" if field == "video_id" else "")
-        )
+        low, high = min(known, default=None), max(known, default=None)
+        hint = _if(identifier == 0 and low == 1, "they start at 1: is this one counted from 0?")
+        there = "it has none" if low is None else f"its ids are {low} to {high}{hint}"
+        raise UserError(f"{where}.{field} is {identifier}, which the ground truth does not have; {there}")
+    return identifier
 
 
 def _records(data: dict, field: str, source: str) -> list[dict]:
@@ -231,7 +290,8 @@ def _records(data: dict, field: str, source: str) -> list[dict]:
 def listed(record: Mapping[str, Any], field: str, where: str) -> list:
     """A field that must be a list."""
     if not isinstance(record.get(field), list):
-        raise UserError(f"{where}.{field} is {_found(record, field)}, expected a list with one entry per frame")
+        hint = _if("segmentation" in record and field not in record, "it has segmentation: an entry of a single image")
+        raise UserError(f"{where}.{field} is {_found(record, field)}, expected a list with one entry per frame{hint}")
     return record[field]
 
 
@@ -252,12 +312,22 @@ def is_number(value: object) -> bool:
         return False
 
 
-def _integer(record: Mapping[str, Any], field: str, where: str, low: int | None = None) -> int:
+def _integer(record: Mapping[str, Any], field: str, where: str, low: int = -(2**63), high: int = 2**63 - 1) -> int:
     value = record.get(field)
-    if type(value) is not int or not -(2**63) <= value < 2**63 or (low is not None and value < low):
-        expected = "an integer" if low is None else f"an integer >= {low}"
+    if type(value) is not int or not low <= value <= high:
+        above = f" >= {low}" if high == 2**63 - 1 else f" from {low} to {high}"
+        expected = f"an integer{above if low > -(2**63) else ''}"
         raise UserError(f"{where}.{field} is {_found(record, field)}, expected {expected}")
     return value
+
+
+def _has(data: object, field: str) -> bool:
+    """Whether it is a list of records with this field."""
+    return isinstance(data, list) and bool(data) and isinstance(data[0], dict) and field in data[0]
+
+
+def _if(condition: bool, hint: str) -> str:
+    return f" ({hint})" if condition else ""
 
 
 def _found(record: Mapping[str, Any], field: str) -> str:
@@ -268,12 +338,3 @@ def _kind(value: object) -> str:
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     return shown(value)
-
-
-def shown(value: object) -> str:
-    """A value as JSON, cut to a readable length."""
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
-        text = repr(type(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."

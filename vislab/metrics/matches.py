@@ -3,8 +3,9 @@
 Matching a detection to a ground truth involves one video only. So the result of matching is kept, per detection, and a
 bootstrap replicate is a vector of video multiplicities over it: nothing is matched twice.
 
-Shape letters: V videos, K categories, N detections, G ground truths, A area ranges, I IoU thresholds, R replicates,
-E entries of one category's ranked list.
+Shape letters: V videos, K categories, N detections, G ground truths, A ranges, I IoU thresholds, R replicates,
+E entries of one category's ranked list. The ranges are the four of the area, or one subset of the ground
+truth; the thresholds are all ten, or one.
 """
 
 from __future__ import annotations
@@ -60,10 +61,19 @@ class Matches:
     ignored: np.ndarray  # (A, I, N) bool: counts neither as right nor as wrong
     truth_video: np.ndarray  # (G,) int32
     truth_category: np.ndarray  # (G,) int32
-    truth_ignored: np.ndarray  # (A, G) bool: crowd, or outside the area range
+    truth_ignored: np.ndarray  # (A, G) bool: crowd, or outside the range
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """What can be had: no statistics by area for one subset, no AP50 and AP75 for one threshold."""
+        num_ranges, num_thresholds = self.matched.shape[:2]
+        whole = num_thresholds == len(IOU_THRESHOLDS)
+        return tuple(
+            name for name in STATISTICS if _range(name) < num_ranges and (whole or _STATISTICS[name][3] == slice(None))
+        )
 
     def summary(self, video_weights: np.ndarray | None = None) -> dict[str, float]:
-        """The 12 statistics, as fractions; NaN where no category has ground truth.
+        """The `statistics`, as fractions; NaN where no category has ground truth.
 
         Args:
             video_weights: (V,) non-negative integers, how often each video counts (default: once). The result is that
@@ -73,31 +83,35 @@ class Matches:
         return {name: float(values[0]) for name, values in self.summaries(weights).items()}
 
     def summaries(
-        self, video_weights: np.ndarray | None = None, names: Sequence[str] = STATISTICS
+        self, video_weights: np.ndarray | None = None, names: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """The named statistics of R resamples at once: name -> (R,) float64.
 
         Args:
             video_weights: (R, V) non-negative integers (default: one row of ones).
+            names: default: all `statistics`.
         """
         return {name: mean_defined(table) for name, table in self.category_summaries(video_weights, names).items()}
 
     def category_summaries(
-        self, video_weights: np.ndarray | None = None, names: Sequence[str] = STATISTICS
+        self, video_weights: np.ndarray | None = None, names: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
         """The named statistics of each category: name -> (R, K) float64, NaN for a category without ground truth."""
         weights = np.ones((1, len(self.video_ids)), np.int64) if video_weights is None else np.asarray(video_weights)
         assert weights.ndim == 2 and weights.shape[1] == len(self.video_ids), weights.shape
         assert np.issubdtype(weights.dtype, np.integer) and (weights >= 0).all(), "multiplicities are whole numbers"
+        names = self.statistics if names is None else names
+        assert set(names) <= set(self.statistics), names
         tables: dict[tuple[str, str, int], np.ndarray] = {}
-        for kind, area, limit, _ in (_STATISTICS[name] for name in names):
+        for name in names:
+            kind, area, limit, _ = _STATISTICS[name]
             if (kind, area, limit) not in tables:
-                tables[kind, area, limit] = self._table(kind, list(AREA_RANGES).index(area), limit, weights)
+                tables[kind, area, limit] = self._table(kind, _range(name), limit, weights)
         return {name: tables[_STATISTICS[name][:3]][:, :, _STATISTICS[name][3]].mean(2) for name in names}
 
     def _table(self, kind: str, area: int, limit: int, weights: np.ndarray) -> np.ndarray:
         """Average precision or final recall: (R, K, I), NaN for categories without ground truth."""
-        table = np.full((len(weights), len(self.category_ids), len(IOU_THRESHOLDS)), np.nan)
+        table = np.full((len(weights), len(self.category_ids), self.matched.shape[1]), np.nan)
         for category in range(len(self.category_ids)):
             truths = ~self.truth_ignored[area] & (self.truth_category == category)
             chosen = np.flatnonzero((self.detection_category == category) & (self.detection_rank < limit))
@@ -154,11 +168,15 @@ class Matches:
 
 def counted_videos(matches: Matches, name: str, category: int | None = None) -> int:
     """Videos with ground truth (of one category) that counts for the named statistic."""
-    area = list(AREA_RANGES).index(_STATISTICS[name][1])
-    counted = ~matches.truth_ignored[area]
+    counted = ~matches.truth_ignored[_range(name)]
     if category is not None:
         counted &= matches.truth_category == category
     return len(np.unique(matches.truth_video[counted]))
+
+
+def _range(name: str) -> int:
+    """Row of the range that the named statistic looks at."""
+    return list(AREA_RANGES).index(_STATISTICS[name][1])
 
 
 def _average_precision(
