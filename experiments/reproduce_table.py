@@ -5,6 +5,7 @@ examples:
   reproduce_table.py taformer T3 --scale tiny --seeds 3     train and measure a table, three seeds a row
   reproduce_table.py taformer T7 --rows 0,3 --jobs 2        only these rows, two at a time
   reproduce_table.py taformer T3 --data DIR                 on your own videos, in the YouTube-VIS layout
+  reproduce_table.py taformer T3 --metrics ap,mot,hota      with how well identities are kept, from the same runs
   reproduce_table.py taformer --static --check              parameters at paper scale, compared with the paper's
 
 The same command goes on where it stopped: finished runs are never repeated, interrupted ones resume. Tables are written
@@ -25,12 +26,14 @@ from listing import duration, print_list
 from pretrain import make_weights
 from rich.console import Console
 from static_check import print_check
-from tables import assemble
+from tables import assemble, complete_tracking, tracking_families
 
 from vislab.engine.device import DEVICES, resolve_device
+from vislab.engine.progress import TerminalWatcher
 from vislab.errors import UserError
 from vislab.records import RunStore
 from vislab.report.files import write_table
+from vislab.report.frames import TRACKING
 from vislab.report.terminal import print_view
 from vislab.report.views import build_view
 from vislab.study.declare import SCALES, Paper, Table
@@ -46,7 +49,7 @@ LOG_WIDTH = 140
 
 @dataclass(frozen=True)
 class Request:
-    """A command line, checked."""
+    """A command line, checked. metrics: families of `TRACKING` to show beside the tables' own columns."""
 
     paper: Paper
     tables: tuple[Table, ...]
@@ -58,6 +61,7 @@ class Request:
     parallel: int
     store: RunStore
     reports: Path
+    metrics: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,6 +108,10 @@ def parser() -> argparse.ArgumentParser:
         help="a synthetic preset with dials, or a data set in YouTube-VIS layout, in place of the declared ones; "
         "may be repeated")  # fmt: skip
     add("--rows", metavar="I,J", help="train only these rows; the others are shown as they stand")
+    add("--metrics", default="ap", metavar="NAMES",
+        help="measured columns, separated by commas. ap: the table's own columns, always shown; mot: adds "
+        f"{', '.join(TRACKING['mot'])} on boxes; hota: adds {', '.join(TRACKING['hota'])} on masks. Finished runs are "
+        "measured from their predictions, once; nothing is trained again (default: ap)")  # fmt: skip
     add("--device", choices=DEVICES, default="auto", help="default: auto, a GPU if there is one")
     add("--jobs", type=int, metavar="N", help="runs side by side (default: one per core on the CPU, one on a GPU)")
     add("--static", action="store_true", help="only what needs no training, at paper scale; takes seconds")
@@ -129,6 +137,9 @@ def checked(options: argparse.Namespace) -> Request:
             raise UserError(f"--{name} is {value}, expected 1 or more")
     if options.scale == "paper" and options.data is None and not (options.static or options.pretrain):
         raise UserError("--scale paper needs --data PATH, the real data set in YouTube-VIS layout (or use --static)")
+    metrics = _metrics(options.metrics)
+    if metrics and options.static:
+        raise UserError(f"--metrics {options.metrics} needs finished runs, --static shows only what needs none")
     device = str(resolve_device(options.device))
     return Request(
         paper=paper,
@@ -141,6 +152,7 @@ def checked(options: argparse.Namespace) -> Request:
         parallel=options.jobs or (available_cores() if device == "cpu" else 1),
         store=RunStore(options.runs),
         reports=options.reports,
+        metrics=metrics,
     )
 
 
@@ -154,9 +166,12 @@ def reproduce(request: Request, console: Console) -> int:
     outcome = work_off(wanted, request, console)
     if outcome.interrupted:
         console.print("Interrupted: finished runs are kept, the same command goes on from here.", style="bold")
+    needed = {family for table in request.tables for family in tracking_families(table, request.metrics)}
+    refused = {} if outcome.interrupted else complete_tracking(wanted, sorted(needed), request.store, TerminalWatcher())
     for table in request.tables:
         datasets = [dataset_label(name) for name in request.datasets or table.datasets]
-        frame, text = assemble(request.paper, table, request.scale, plans[table.id], datasets, request.store)
+        plan, families = plans[table.id], tracking_families(table, request.metrics)
+        frame, text = assemble(request.paper, table, request.scale, plan, datasets, request.store, families, refused)
         print_view(write_table(frame, text, request.reports), console)
         console.print()
     if outcome.interrupted:
@@ -210,6 +225,15 @@ def _datasets(names: Sequence[str]) -> tuple[str, ...]:
         if other != name:
             raise UserError(f"--data: {other} and {name} would both be called {dataset_label(name)!r} in the report")
     return tuple(labels.values())
+
+
+def _metrics(text: str) -> tuple[str, ...]:
+    """Families of tracking metrics from "ap,mot"."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in ("ap", *TRACKING):
+            raise UserError(f"--metrics: there is no metric {name!r}; expected any of ap, {', '.join(TRACKING)}")
+    return tuple(family for family in TRACKING if family in names)
 
 
 def _rows(text: str, paper: Paper, tables: Sequence[Table]) -> tuple[int, ...]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from vislab.engine.evaluate import Untracked, add_tracking
+from vislab.engine.progress import Watcher
+from vislab.metrics.frame_overlap import MATCH_IOU, SCORE_THRESHOLD
 from vislab.records import RunStore
-from vislab.report.evidence import gather
-from vislab.report.frames import Evidence, ReportRow, ReportTable, table_frame
+from vislab.report.evidence import gather, tracking_counts
+from vislab.report.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
 from vislab.report.views import TableText
 from vislab.study.declare import Paper, Row, Table
 from vislab.study.plan import PlannedRun
@@ -18,38 +21,87 @@ NOT_COMPARABLE = (
     "Numbers measured at this scale are not comparable in level with the paper's: compare rows with each other, on the "
     "same data."
 )
+TRACKING_NOTES = {
+    "mot": f"identities on the tight boxes of masks, matched at IoU {MATCH_IOU}; IDs counts switches, fewer are better",
+    "hota": "on masks",
+}
+
+Keys = tuple[str, str]  # train_key, eval_key
+Place = tuple[int, str]  # row index, data set
 
 
 def assemble(
-    paper: Paper, table: Table, scale: str, planned: Sequence[PlannedRun], datasets: Sequence[str], store: RunStore
+    paper: Paper,
+    table: Table,
+    scale: str,
+    planned: Sequence[PlannedRun],
+    datasets: Sequence[str],
+    store: RunStore,
+    families: Sequence[str] = (),
+    refused: Mapping[Keys, str] | None = None,
 ) -> tuple[pd.DataFrame, TableText]:
     """A table as it stands now.
 
     planned: the runs that it is made of; empty for static cells alone. datasets: in the order in which they are shown.
+    families: of `TRACKING`, to show beside the table's own columns. refused: what `complete_tracking` returned.
     """
-    keys: dict[tuple[int, str], list[tuple[str, str]]] = defaultdict(list)
+    keys: dict[Place, list[Keys]] = defaultdict(list)
     for run in planned:
         keys[run.row.index, run.dataset].append((run.train_key, run.eval_key))
-    metrics = (*table.columns, *table.extra)
+    added = _added(table, families)
+    metrics = (*table.columns, *table.extra, *added)
     evidence = {place: gather(store, seeds, metrics) for place, seeds in keys.items()}
-    frame = table_frame(report_table(paper, table, scale, datasets), evidence)
+    frame = table_frame(report_table(paper, table, scale, datasets, added), evidence)
+    lacking = _lacking(metrics, evidence, refused or {})
+    notes = _footnotes(paper, table, scale, planned, evidence)
+    if planned:
+        notes = (*notes, *_tracking_notes(table, metrics, evidence, lacking))
     text = TableText(
         title=f"{paper.key} {table.id}: {table.caption}",
-        footnotes=_footnotes(paper, table, scale, planned, evidence),
-        reasons=_reasons(table, scale, datasets, evidence),
+        footnotes=notes,
+        reasons=lacking | _reasons(table, scale, datasets, evidence),
         headings=_headings(table, datasets),
     )
     return frame, text
 
 
-def report_table(paper: Paper, table: Table, scale: str, datasets: Sequence[str]) -> ReportTable:
+def complete_tracking(
+    planned: Iterable[PlannedRun], families: Sequence[str], store: RunStore, watcher: Watcher
+) -> dict[Keys, str]:
+    """Measure what finished runs lack of the families, from their predictions.
+
+    Returns why not, for each run where that cannot be done.
+    """
+    waiting: dict[Keys, Untracked] = {}
+    for run in planned:
+        folder = store.eval_dir(run.train_key, run.eval_key)
+        absent = tuple(family for family in families if tracking_counts(folder, family) is None)
+        if absent and store.result(run.train_key, run.eval_key) is not None:
+            waiting[run.train_key, run.eval_key] = Untracked(run.config.evaluation, folder, absent)
+    refused = add_tracking(list(waiting.values()), watcher)
+    return {keys: refused[run.folder] for keys, run in waiting.items() if run.folder in refused}
+
+
+def tracking_families(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
+    """Those that were asked for, and those that the table has columns of."""
+    return tuple(family for family, names in TRACKING.items() if family in asked or {*names} & {*table.columns})
+
+
+def _added(table: Table, families: Sequence[str]) -> tuple[str, ...]:
+    """Tracking metrics that are asked for and no column of the table."""
+    return tuple(name for family in families for name in TRACKING[family] if name not in table.columns)
+
+
+def report_table(
+    paper: Paper, table: Table, scale: str, datasets: Sequence[str], tracking: tuple[str, ...] = ()
+) -> ReportTable:
     """The table as reports see it, with its static cells computed."""
     rows = tuple(
         ReportRow(row.index, row.label, row.own, row.reported, _static(paper, table, row, scale), row.baseline)
         for row in table.rows
     )
     return ReportTable(
-        paper.key, table.id, scale, table.columns, rows, tuple(datasets), static=table.static, extra=table.extra
+        paper.key, table.id, scale, table.columns, rows, tuple(datasets), table.static, table.extra, tracking
     )
 
 
@@ -73,6 +125,41 @@ def _reasons(
             elif not known.evaluations:
                 reasons[row.index, dataset] = row.unavailable.get(scale, _not_yet(scale, datasets))
     return reasons
+
+
+def _lacking(
+    metrics: Sequence[str], evidence: Mapping[Place, Evidence], refused: Mapping[Keys, str]
+) -> dict[Place, str]:
+    """Why finished runs have no tracking metrics, where some are wanted; of the first seed without."""
+    wanted = {name for names in TRACKING.values() for name in names if name in metrics}
+    reasons: dict[Place, str] = {}
+    for place, known in evidence.items():
+        for run in known.evaluations:
+            if not wanted <= run.sources.keys():
+                why = refused.get((run.train_key, run.eval_key))
+                reasons.setdefault(place, f"tracking not measured: {why}" if why else "tracking not measured yet")
+    return reasons
+
+
+def _tracking_notes(
+    table: Table, metrics: Sequence[str], evidence: Mapping[Place, Evidence], lacking: Mapping[Place, str]
+) -> Iterator[str]:
+    """What the tracking metrics are, what they are compared with, and where only some seeds have them."""
+    parts, shown = [], []
+    for family, names in TRACKING.items():
+        here = [name for name in names if name in metrics]
+        parts += [f"{', '.join(here)}: {TRACKING_NOTES[family]}"] * bool(here)
+        shown += here
+    if not shown:
+        return
+    yield f"{'. '.join(parts)}. Detections count if they score at least {SCORE_THRESHOLD}, whatever their category."
+    if _comparisons(table) and "AP" in table.columns:
+        yield "Their differences are between the same rows."
+    for (row, dataset), reason in sorted(lacking.items()):
+        runs = evidence[row, dataset].evaluations
+        having = sum(all(name in run.sources for name in shown) for run in runs)
+        if having:
+            yield f"Row {row} on {dataset}: {', '.join(shown)} from {having} of {len(runs)} seeds; {reason}"
 
 
 def _not_yet(scale: str, datasets: Sequence[str]) -> str:
@@ -112,7 +199,8 @@ def _comparisons(table: Table) -> list[str]:
         f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))} with row {baseline}"
         for baseline, rows in compared.items()
     ]
-    return [f"Δ AP compares {'; '.join(parts)}; seed by seed, on the same videos."] if parts else []
+    subject = "Δ AP" if "AP" in table.columns else "Δ"
+    return [f"{subject} compares {'; '.join(parts)}; seed by seed, on the same videos."] if parts else []
 
 
 def _set_up(planned: Sequence[PlannedRun]) -> str:

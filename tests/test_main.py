@@ -35,15 +35,46 @@ def files(tmp_path: Path) -> tuple[str, str]:
 def test_evaluate_prints_and_writes(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["evaluate", *files, "--csv", str(tmp_path / "n.csv"), "--json", str(tmp_path / "n.json")])
     assert code == 0
-    assert "AP50" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    for part in ("AP50", "IDF1", "HOTA", "classification"):
+        assert part in text
     records = json.loads((tmp_path / "n.json").read_text())
     assert list(records[0]) == ["metric", "scope", "value", "ci_low", "ci_high", "n"]
     values = {record["metric"]: record["value"] for record in records if record["scope"] == "all"}
     assert values["AP"] == pytest.approx(1.0) and values["APl"] is None, "undefined is null, never -1"
     with (tmp_path / "n.csv").open() as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["scope"] == "all"]
     assert {row["metric"]: row["value"] for row in rows}["AP"] not in ("", "-1")
     assert {row["metric"]: row["value"] for row in rows}["APl"] == ""
+
+
+def test_evaluate_compares_draws_and_writes_differences(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none.json").write_text("[]")
+    plots, differences = tmp_path / "plots", [tmp_path / "d.csv", tmp_path / "d.json"]
+    arguments = ["--compare", str(tmp_path / "none.json"), "--metrics", "ap,mot", "--plots", str(plots)]
+    for path in differences:
+        assert main(["evaluate", *files, *arguments, "--differences", str(path), "--csv", str(tmp_path / "n.csv")]) == 0
+    text = capsys.readouterr().out
+    assert "results against none" in text and "not supported by 1 video " in text and "no errors: needs" in text
+    assert (plots / "precision_recall.pdf").exists() and (plots / "ap_by_threshold.png").exists()
+    records = json.loads(differences[1].read_text())
+    assert records[0]["metric"] == "AP" and records[0]["difference"] == pytest.approx(1.0)
+    assert len(differences[0].read_text().splitlines()) == 1 + len(records)
+    header = (tmp_path / "n.csv").read_text().splitlines()[0]
+    assert header == "metric,scope,value,ci_low,ci_high,n", "the contract's columns, with --compare too"
+
+
+def test_evaluate_takes_runs_and_options(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--per-category", "--per-video", "--score-threshold", "0.6", "--class-aware", "--replicates", "5"]
+    out = tmp_path / "n.json"
+    assert main(["evaluate", *files, files[1], "--json", str(out), "--workers", "1", *options]) == 0
+    assert "mean of 2 runs" in capsys.readouterr().out
+    values = {(record["metric"], record["scope"]): record["value"] for record in json.loads(out.read_text())}
+    assert values["AP50", "cat"] == pytest.approx(1.0) and values["FN", "all"] == values["FN", "1"] == 1.0
 
 
 def test_evaluate_mistakes(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,10 +85,41 @@ def test_evaluate_mistakes(files: tuple[str, str], tmp_path: Path, capsys: pytes
         ([str(broken), files[1]], "broken.json"),
         ([*files, "--metrics", "magic"], "magic"),
         ([*files, "--csv", str(tmp_path / "gt.json" / "x.csv")], "x.csv"),
+        ([*files, "--json", str(tmp_path)], "is a folder"),
+        ([*files, "--plots", files[0]], "--plots"),
+        ([*files, "--differences", "d.csv"], "--differences needs --compare"),
+        ([*files, "--compare", files[1], "--differences", "d.txt"], ".csv or .json"),
+        ([*files, "--compare", str(tmp_path / "none.json")], "none.json"),
+        ([*files, "--workers", "0"], "workers is 0"),
+        ([*files, "--score-threshold", "nan"], "score_threshold"),
     ):
         assert main(["evaluate", *arguments]) == 2
         error = capsys.readouterr().err
         assert part in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_evaluate_refuses_outputs_before_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["evaluate", "no-gt.json", "no-results.json", "--csv", str(tmp_path / "file" / "x.csv")]) == 2
+    assert "x.csv: cannot be written" in capsys.readouterr().err
+
+
+def test_evaluate_interrupted(
+    files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vislab.report.evaluate.evaluations", interrupt)
+    assert main(["evaluate", *files]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_evaluate_needs_no_torch(files: tuple[str, str]) -> None:
+    code = "import sys; from vislab.__main__ import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "evaluate", *files, "--workers", "2", "--replicates", "600"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
 
 
 def test_synth_writes_what_check_accepts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

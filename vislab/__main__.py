@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import math
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -16,15 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from vislab.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from vislab.data import VideoDataset
     from vislab.metrics.inputs import GroundTruth, Instance
     from vislab.report.show import Clip, Drawing
@@ -64,19 +58,64 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+EVALUATE = """\
+Measure results in the YouTube-VIS format: every number with its 95 % interval over videos.
+
+metrics:
+  ap          AP, AP50, AP75, AR, by area, as the YouTube-VIS evaluator counts them; by track length;
+              by occlusion if the ground truth has it: are objects found, segmented, named?
+  mot         IDF1, MOTA, identity switches ... on boxes, as in the IFR paper, and on masks:
+              does each object keep its identity from frame to frame?
+  hota        HOTA on masks, as TrackEval has it: detection (DetA) and association (AssA) in balance
+  errors      how much AP50 each type of error costs (TIDE, TIVE): wrong category, poor masks,
+              wrong extent in time or identity, duplicate, background, miss
+  visibility  IoU of masks where objects are evident or faint; needs opacities (synthetic data)
+
+A difference that the videos cannot support is called that: see --compare."""
+EVALUATE_EXAMPLES = """\
+examples:
+  vislab evaluate valid.json results.json
+  vislab evaluate valid.json results.json --metrics ap --per-category --csv numbers.csv
+  vislab evaluate valid.json ours.json --compare baseline.json --plots figures
+  vislab evaluate valid.json ours-0.json ours-1.json ours-2.json --compare base-0.json base-1.json base-2.json
+
+--csv and --json have one record per number: metric, scope, value, ci_low, ci_high, n. Values there are fractions (and
+counts), in the tables percent; undefined is empty or null."""
+
+
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate = commands.add_parser(
         "evaluate",
-        help="measure YouTube-VIS results against a ground truth",
-        description="Measure results in the YouTube-VIS format, with 95 % intervals over videos.",
-        epilog="example:\n  vislab evaluate valid.json results.json --metrics ap --csv numbers.csv",
+        help="measure YouTube-VIS results against a ground truth, compare two models",
+        description=EVALUATE,
+        epilog=EVALUATE_EXAMPLES,
         formatter_class=FORMATTER,
     )
-    evaluate.add_argument("ground_truth", type=Path, metavar="GT.json", help="videos, categories and annotations")
-    evaluate.add_argument("results", type=Path, metavar="RESULTS.json", help="a list of scored tracks")
-    evaluate.add_argument("--metrics", default="ap", metavar="NAMES", help="any of ap,visibility (default: ap)")
-    evaluate.add_argument("--csv", type=Path, metavar="F", help="write the records as CSV")
-    evaluate.add_argument("--json", type=Path, metavar="F", help="write the records as JSON")
+    add = evaluate.add_argument
+    add("ground_truth", type=Path, metavar="GT.json", help="videos, categories and annotations")
+    add(
+        "results", type=Path, nargs="+", metavar="RESULTS.json",
+        help="a list of scored tracks; several files: runs of one model, one per training seed, whose mean is shown",
+    )  # fmt: skip
+    add("--metrics", default="ap,mot,hota,errors", metavar="NAMES", help="any of the above (default: %(default)s)")
+    add("--per-category", action="store_true", help="AP and AR of every category as well")
+    add("--per-video", action="store_true", help="MOT consistency and HOTA of every video as well")
+    add(
+        "--compare", type=Path, nargs="+", default=[], metavar="OTHER.json",
+        help="results of another model: differences, whether the data support them, and how many videos or seeds "
+        "would be needed to tell",
+    )  # fmt: skip
+    add("--csv", type=Path, metavar="F", help="write the numbers as CSV")
+    add("--json", type=Path, metavar="F", help="write the numbers as JSON")
+    add("--differences", type=Path, metavar="F", help="write the comparison as CSV or JSON (by the suffix)")
+    add("--plots", type=Path, metavar="DIR", help="draw curves, errors and AP by occlusion as PDF and PNG")
+    add(
+        "--score-threshold", type=float, default=0.3, metavar="X",
+        help="least score of a detection that mot and hota see (default: %(default)s); set it on other videos",
+    )  # fmt: skip
+    add("--class-aware", action="store_true", help="mot and hota match within categories (default: across)")
+    add("--replicates", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
+    add("--workers", type=int, metavar="N", help="processes (default: one per core, 1 for little data)")
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -154,17 +193,27 @@ def _add_msda(commands: argparse._SubParsersAction) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from vislab.metrics import evaluate
-
-    names = tuple(name.strip() for name in options.metrics.split(",") if name.strip())
-    frame = evaluate(options.ground_truth, options.results, metrics=names)
-    if options.csv is not None:
-        _write(options.csv, frame.to_csv(index=False, lineterminator="\n"))
-    if options.json is not None:
-        records = [{name: _json_value(value) for name, value in record.items()} for record in frame.to_dict("records")]
-        _write(options.json, json.dumps(records, indent=1, allow_nan=False) + "\n")
-    Console().print(_numbers_table(frame))
+    try:
+        _evaluate_files(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
+
+
+def _evaluate_files(options: argparse.Namespace) -> None:
+    from vislab.metrics.evaluation import Plan, checked_metrics
+    from vislab.metrics.measure import Settings
+    from vislab.report.evaluate import Outputs, evaluate_files
+
+    names = checked_metrics([name.strip() for name in options.metrics.split(",") if name.strip()])
+    settings = Settings(names, options.score_threshold, class_agnostic=not options.class_aware)
+    plan = Plan(settings, options.per_category, options.per_video, options.replicates)
+    outputs = Outputs(options.csv, options.json, options.differences, options.plots)
+    evaluate_files(
+        options.ground_truth, options.results, options.compare, plan, outputs,
+        workers=options.workers, console=Console(),
+    )  # fmt: skip
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -278,32 +327,6 @@ def _doctor(options: argparse.Namespace) -> int:
     width = max(map(len, lines))
     print("\n".join(f"{name:{width}}  {value}" for name, value in lines.items()))
     return 0
-
-
-def _numbers_table(frame: pd.DataFrame) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("metric", "scope", "value", "95 % interval", "n"):
-        table.add_column(name, justify="left" if name in ("metric", "scope") else "right")
-    for metric, scope, value, low, high, count in frame.itertuples(index=False):
-        known = not math.isnan(value)
-        interval = f"{low:.4f} to {high:.4f}" if known and not math.isnan(low) else ""
-        table.add_row(metric, scope, f"{value:.4f}" if known else "undefined", interval, str(count))
-    return table
-
-
-def _json_value(value: object) -> object:
-    """Undefined is null."""
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _write(path: Path, text: str) -> None:
-    from vislab.records import atomic_path
-
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 if __name__ == "__main__":

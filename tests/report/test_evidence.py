@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vislab.metrics.frame_overlap import SCORE_THRESHOLD
+from vislab.metrics.hota import HotaCounts
 from vislab.metrics.matches import Matches
+from vislab.metrics.mot import MotCounts
 from vislab.metrics.statistics import bootstrap, video_draws
 from vislab.metrics.video_ap import match
 from vislab.records import RunStore, write_json
-from vislab.report.evidence import gather
+from vislab.report.evidence import gather, tracking_counts
 
 
 def matches(seed: int) -> Matches:
@@ -80,3 +84,48 @@ def test_replicates_are_remembered_on_disk(tmp_path: Path, monkeypatch: pytest.M
         again.summaries(draws, ["AP50"])
     other = video_draws(10, 50, 1)
     assert np.array_equal(again.summaries(other, ["AP"])["AP"], matches(0).summaries(other, ["AP"])["AP"])
+
+
+def store_counts(folder: Path, counts: MotCounts | HotaCounts, **changes: object) -> None:
+    """As the engine leaves them."""
+    arrays = {field.name: getattr(counts, field.name) for field in fields(counts)}
+    name = "mot" if isinstance(counts, MotCounts) else "hota"
+    np.savez(folder / f"{name}.npz", **({"score_threshold": SCORE_THRESHOLD} | arrays | changes))
+
+
+def mot_counts() -> MotCounts:
+    """Of two videos; in the first 10 objects, 8 detections, all of them matches, one a switch."""
+    columns = {field.name: np.array([0, 0]) for field in fields(MotCounts)}
+    found = {
+        "objects": [10, 0],
+        "detections": [8, 0],
+        "matches": [8, 0],
+        "switches": [1, 0],
+        "identity_matches": [6, 0],
+    }
+    return MotCounts(**(columns | {"video_ids": np.array([1, 2])} | {k: np.array(v) for k, v in found.items()}))
+
+
+def test_tracking_metrics_come_from_stored_counts(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    keys = finish(store, 0)
+    store_counts(store.eval_dir(*keys), mot_counts())
+    sources = gather(store, [keys], ("AP", "IDF1", "IDs", "HOTA")).evaluations[0].sources
+    assert set(sources) == {"AP", "IDF1", "IDs"}
+    values = {name: sources[name].resampled.summaries(None, [name])[name][0] for name in ("IDF1", "IDs")}
+    assert values == {"IDF1": pytest.approx(12 / 18), "IDs": 1}
+    assert set(gather(store, [keys], ("AP",)).evaluations[0].sources) == {"AP"}
+
+
+def test_hota_counts_are_read(tmp_path: Path) -> None:
+    arrays = {field.name: np.arange(2.0)[:, None] for field in fields(HotaCounts)} | {"video_ids": np.array([4, 5])}
+    store_counts(tmp_path, HotaCounts(**arrays))
+    found = tracking_counts(tmp_path, "hota")
+    assert isinstance(found, HotaCounts) and found.video_ids.tolist() == [4, 5]
+
+
+@pytest.mark.parametrize("changes", [{"score_threshold": SCORE_THRESHOLD + 0.1}, {"older_field": np.zeros(2)}])
+def test_counts_by_other_rules_do_not_count(tmp_path: Path, changes: dict[str, object]) -> None:
+    assert tracking_counts(tmp_path, "mot") is None
+    store_counts(tmp_path, mot_counts(), **changes)
+    assert tracking_counts(tmp_path, "mot") is None

@@ -10,7 +10,17 @@ import pytest
 from hand_made import CLEAN, DIAL, evaluation, evidence_of, report_table
 
 from vislab.metrics.statistics import bootstrap, paired_difference
-from vislab.report.frames import COLUMNS, COSTS, Evidence, ReportRow, table_frame
+from vislab.report.frames import (
+    COLUMNS,
+    COSTS,
+    DIFFERENCE,
+    Evidence,
+    ReportRow,
+    compared_metric,
+    difference_of,
+    table_frame,
+)
+from vislab.report.views import TableText, build_view
 
 
 def cell(frame: pd.DataFrame, row: int, metric: str, dataset: str = "") -> pd.Series:
@@ -140,3 +150,74 @@ def test_table_without_reported_numbers_and_with_one_row() -> None:
     )
     assert frame["reported"].isna().all()
     assert cell(frame, 0, "AP", CLEAN)["measured"] == pytest.approx(40.0)
+
+
+TRACKED = ("AP", "AP50", "MOTA", "IDs")
+
+
+def tracked(seed: int, values: list[float], metrics: tuple[str, ...] = TRACKED) -> Evidence:
+    return Evidence((evaluation(seed, np.array(values), metrics),))
+
+
+def tracking_frame(known: dict, **changes: object) -> pd.DataFrame:
+    return table_frame(report_table(datasets=(CLEAN,), tracking=("MOTA", "IDs"), **changes), known)
+
+
+def test_tracking_metrics_keep_their_units_and_bounds() -> None:
+    """Fractions become percent and may be negative, counts stay as they are; neither interval is cut to 0..1."""
+    values = [-0.5, -0.3, -0.2, -0.6]
+    frame = tracking_frame({(0, CLEAN): tracked(0, values)})
+    found = cell(frame, 0, "MOTA", CLEAN)
+    assert found["measured"] == pytest.approx(-40) and math.isnan(found["reported"])
+    assert -60 < found["ci_low"] < -40 < found["ci_high"] < -20
+    counts = cell(tracking_frame({(0, CLEAN): tracked(0, [30.0, 40.0, 20.0, 10.0])}), 0, "IDs", CLEAN)
+    assert counts["measured"] == 25 and 10 < counts["ci_low"] < 25 < counts["ci_high"] < 40
+    none = cell(tracking_frame({(0, CLEAN): tracked(0, [0.0, 0.0, 0.0, 1.0])}), 0, "IDs", CLEAN)
+    assert none["ci_low"] == 0
+    best = cell(tracking_frame({(0, CLEAN): tracked(0, [1.0, 1.0, 1.0, 0.5])}), 0, "MOTA", CLEAN)
+    assert best["ci_high"] == 100
+
+
+def test_unbounded_interval_is_that_of_the_bootstrap() -> None:
+    """Of a metric that stays within 0 and 1 anyway, in two seeds."""
+    seeds = [evaluation(i, np.array([0.5, 0.6, 0.4, 0.55]) + 0.05 * i, TRACKED) for i in range(2)]
+    frame = tracking_frame({(0, CLEAN): Evidence(tuple(seeds))})
+    ap, mota = (cell(frame, 0, metric, CLEAN) for metric in ("AP", "MOTA"))
+    assert list(ap[["measured", "std", "n", "ci_low", "ci_high"]]) == list(
+        mota[["measured", "std", "n", "ci_low", "ci_high"]]
+    )
+
+
+def test_tracking_metrics_are_compared_with_the_baseline() -> None:
+    known = {(0, CLEAN): tracked(0, [0.1, 0.3]), (1, CLEAN): tracked(0, [0.6, 0.6])}
+    frame = tracking_frame(known)
+    assert cell(frame, 1, "MOTA_difference", CLEAN)["measured"] == pytest.approx(40)
+    assert cell(frame, 1, "IDs_difference", CLEAN)["measured"] == pytest.approx(0.4)
+    assert cell(frame, 1, "IDs_difference", CLEAN)["ci_high"] == pytest.approx(0.5)
+    assert cell(frame, 1, "AP_difference", CLEAN)["measured"] == pytest.approx(40)
+    assert not ((frame["row"] == 0) & frame["metric"].str.endswith("_difference")).any()
+    own = list(frame.loc[frame["row"] == 1, "metric"])
+    assert own[own.index("MOTA") :][:4] == ["MOTA", "MOTA_difference", "IDs", "IDs_difference"]
+
+
+def test_rows_without_tracking_say_so_and_keep_their_ap() -> None:
+    known = {(0, CLEAN): tracked(0, [0.1, 0.3]), (1, CLEAN): tracked(0, [0.6, 0.6], ("AP", "AP50"))}
+    frame = tracking_frame(known)
+    statuses = {m: cell(frame, 1, m, CLEAN)["status"] for m in ("AP", "AP_difference", "MOTA", "MOTA_difference")}
+    assert statuses == {"AP": "measured", "AP_difference": "measured", "MOTA": "not-run", "MOTA_difference": "not-run"}
+    assert math.isnan(cell(frame, 1, "MOTA", CLEAN)["measured"])
+
+
+def test_tracking_columns_of_a_paper_are_measured_beside_its_numbers() -> None:
+    rows = (ReportRow(0, "a", True, {"IDs": 202}), ReportRow(1, "b", True, {"IDs": 98}, baseline=0))
+    table = report_table(rows=rows, columns=("IDs",), static=(), datasets=(CLEAN,))
+    frame = table_frame(table, {(0, CLEAN): tracked(0, [3.0, 5.0]), (1, CLEAN): tracked(0, [2.0, 2.0])})
+    assert list(cell(frame, 0, "IDs", CLEAN)[["reported", "measured"]]) == [202, 4]
+    assert list(cell(frame, 1, "IDs_difference", CLEAN)[["reported", "measured"]]) == [-104, -2]
+    assert "AP_difference" not in set(frame["metric"])  # there is no AP column for it to stand beside
+    assert build_view(frame, TableText("t")).sections[0].lines[1].cells
+
+
+def test_differences_know_their_metric() -> None:
+    assert compared_metric(difference_of("IDs")) == "IDs" and compared_metric("IDs") is None
+    assert difference_of("AP") == DIFFERENCE

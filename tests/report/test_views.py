@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
-from hand_made import CLEAN, DIAL, evidence_of, report_table
+from hand_made import CLEAN, DIAL, evaluation, evidence_of, report_table
 
 from vislab.report.frames import Evidence, ReportRow, table_frame
 from vislab.report.views import BETTER, UNRESOLVED, WORSE, TableText, View, build_view, format_measured
@@ -110,3 +111,20 @@ def test_digits() -> None:
     assert format_measured("AP_difference", 1.04) == "+1.0"
     assert format_measured("AP_difference", -0.31) == "-0.3"
     assert format_measured("peak_memory_GiB", 1.234) == "1.23"
+
+
+def test_differences_of_tracking_metrics_stand_beside_them_with_marks() -> None:
+    """More MOTA is better, fewer identity switches are; a difference that the data cannot support is neither."""
+    names = ("AP", "AP50", "MOTA", "IDs")
+    known = {
+        (0, CLEAN): Evidence((evaluation(0, np.array([0.1, 0.3]), names),)),
+        (1, CLEAN): Evidence((evaluation(0, np.array([0.6, 0.6]), names),)),
+    }
+    table = report_table(datasets=(CLEAN,), tracking=("MOTA", "IDs"))
+    view = build_view(table_frame(table, known), TableText("t"))
+    groups = [column.group for column in view.columns]
+    place = groups.index("MOTA")
+    assert groups[place : place + 4] == ["MOTA", "Δ MOTA", "IDs", "Δ IDs"]
+    line = view.sections[0].lines[1].cells
+    assert [(line[place + i].value, line[place + i].mark) for i in (1, 3)] == [("+40.0", "↑"), ("+0.4", "↓")]
+    assert any(note.startswith("Δ: ↑ better") for note in view.footnotes)

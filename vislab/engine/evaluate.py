@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,38 @@ import numpy as np
 import torch
 from torch import nn
 
-from vislab.data import VideoDataset
+from vislab.data import VideoDataset, load_dataset
 from vislab.engine.config import EvalConfig
 from vislab.engine.device import peak_memory_bytes, reset_peak_memory
 from vislab.engine.infer import predict_dataset
 from vislab.engine.progress import Watcher
-from vislab.metrics.inputs import GroundTruth, read_ground_truth, read_results
+from vislab.errors import UserError
+from vislab.metrics.frame_overlap import SCORE_THRESHOLD
+from vislab.metrics.hota import HotaCounts, hota_instances
+from vislab.metrics.inputs import GroundTruth, load_json, read_ground_truth, read_results
+from vislab.metrics.mot import MotCounts, mot_instances
 from vislab.metrics.video_ap import match_instances
 from vislab.metrics.visibility import visibility_iou_instances
-from vislab.records import atomic_path
+from vislab.records import atomic_path, read_json
+
+_TRACKING: dict[str, Callable[..., MotCounts | HotaCounts]] = {"mot": mot_instances, "hota": hota_instances}
+
+
+@dataclass(frozen=True)
+class Untracked:
+    """A finished evaluation whose identities over time have not been measured.
+
+    folder: where its predictions.json and result.json lie. families: what is wanted, "mot" and "hota".
+    """
+
+    config: EvalConfig
+    folder: Path
+    families: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's place in its run store."""
+        return "/".join(self.folder.parts[-3:])
 
 
 def evaluate_model(
@@ -72,6 +98,59 @@ def measure(truth: GroundTruth, predictions: list[dict[str, Any]], folder: Path)
         )
     means = {group: float(values[0]) for group, values in visibility.summaries().items()}
     return {"metrics": _defined(matches.summary()), "visibility_iou": _defined(means)}
+
+
+def add_tracking(evaluations: Sequence[Untracked], watcher: Watcher) -> dict[Path, str]:
+    """MOT consistency and HOTA of evaluations that are finished, from their predictions and the data they are about.
+
+    Writes the counts by video to mot.npz and hota.npz in each folder; nothing is trained or predicted again. Ground
+    truth is made once per data set. Returns for each folder that cannot be measured why, without the store's own path.
+    """
+    refused: dict[Path, str] = {}
+    by_data = defaultdict(list)
+    for evaluation in evaluations:
+        by_data[evaluation.config.data, evaluation.config.split].append(evaluation)
+    done = 0
+    for (data, split), members in by_data.items():
+        watcher.update("tracking", done, len(evaluations))
+        dataset = load_dataset(data, split)
+        refused |= {member.folder: reason for member in members if (reason := _unusable(member, dataset))}
+        usable = [member for member in members if member.folder not in refused]
+        truth = read_ground_truth(dataset.ground_truth(), dataset.name) if usable else None
+        done += len(members) - len(usable)
+        watcher.update("tracking", done, len(evaluations))
+        for evaluation in usable:
+            assert truth is not None
+            try:
+                _track(truth, evaluation)
+            except UserError as error:
+                refused[evaluation.folder] = str(error).replace(str(evaluation.folder), evaluation.name)
+            done += 1
+            watcher.update("tracking", done, len(evaluations))
+    return refused
+
+
+def _unusable(evaluation: Untracked, dataset: VideoDataset) -> str | None:
+    """Why identities cannot be measured any more, if so."""
+    if not (evaluation.folder / "predictions.json").exists():
+        return f"{evaluation.name}/predictions.json is gone; without result.json beside it, the run is evaluated anew"
+    measured_on = read_json(evaluation.folder / "result.json")["data_fingerprint"]
+    if measured_on != dataset.fingerprint():
+        return (
+            f"{evaluation.name} was measured on data with fingerprint {measured_on}, but {dataset.name} now has "
+            f"{dataset.fingerprint()}"
+        )
+    return None
+
+
+def _track(truth: GroundTruth, evaluation: Untracked) -> None:
+    path = evaluation.folder / "predictions.json"
+    detections = read_results(load_json(path), truth, str(path))
+    for family in evaluation.families:
+        counts = _TRACKING[family](truth, detections, score_threshold=SCORE_THRESHOLD)
+        arrays = {field.name: getattr(counts, field.name) for field in fields(counts)}
+        with atomic_path(evaluation.folder / f"{family}.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, score_threshold=SCORE_THRESHOLD, **arrays)
 
 
 def _defined(values: dict[str, float]) -> dict[str, float | None]:

@@ -6,17 +6,20 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vislab.metrics.frame_overlap import SCORE_THRESHOLD
+from vislab.metrics.hota import HotaCounts
 from vislab.metrics.matches import STATISTICS, Matches
+from vislab.metrics.mot import MotCounts
 from vislab.metrics.statistics import Resampled
 from vislab.metrics.visibility import GROUPS, VisibilityIoU
 from vislab.records import RunStore, atomic_path, read_json
-from vislab.report.frames import Evaluation, Evidence, Source
+from vislab.report.frames import TRACKING, Evaluation, Evidence, Source
 
 FAILURE = "failure.json"
 VISIBILITY = dict(zip(("IoU_evident", "IoU_faint_near", "IoU_faint_alone"), GROUPS, strict=True))
@@ -86,7 +89,28 @@ def _evaluation(result: dict[str, Any], folder: Path, metrics: Sequence[str]) ->
     if (folder / "visibility.npz").exists():
         visibility = _read_visibility(folder / "visibility.npz")
         sources |= {metric: Source(visibility, VISIBILITY[metric]) for metric in metrics if metric in VISIBILITY}
+    for family, names in TRACKING.items():
+        shown = [metric for metric in metrics if metric in names]
+        counts = tracking_counts(folder, family) if shown else None
+        if counts is not None:
+            sources |= {metric: Source(counts, metric) for metric in shown}
     return Evaluation(result["seed"], result["train_key"], result["eval_key"], sources, _costs(result))
+
+
+def tracking_counts(folder: Path, family: str) -> MotCounts | HotaCounts | None:
+    """What `engine.evaluate.add_tracking` left in an evaluation's folder; None if it did not, or by other rules.
+
+    family: of `TRACKING`.
+    """
+    kind = MotCounts if family == "mot" else HotaCounts
+    names = [field.name for field in fields(kind)]
+    path = folder / f"{family}.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        if {*stored.files} != {*names, "score_threshold"} or stored["score_threshold"] != SCORE_THRESHOLD:
+            return None
+        return kind(**{name: stored[name] for name in names})
 
 
 def _read_visibility(path: Path) -> VisibilityIoU:

@@ -10,22 +10,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from vislab.metrics.statistics import Resampled, bootstrap, mean_and_std, paired_difference
+from vislab.metrics.evaluation import mean_over_drawn_runs
+from vislab.metrics.numbers import bounds, is_count
+from vislab.metrics.statistics import (
+    Resampled,
+    bootstrap,
+    mean_and_std,
+    paired_difference,
+    percentile_interval,
+    video_draws,
+)
 
 COLUMNS = (
     "paper", "table", "row", "label", "metric", "reported", "measured", "std", "n", "ci_low", "ci_high", "scale",
     "dataset", "status", "train_key", "eval_key",
 )  # fmt: skip
 COSTS = ("train_minutes", "eval_minutes", "peak_memory_GiB")
-DIFFERENCE = "AP_difference"
+_DIFFERENCE = "_difference"
+DIFFERENCE = f"AP{_DIFFERENCE}"
+TRACKING = {"mot": ("IDF1", "MOTA", "IDP", "IDR", "IDs"), "hota": ("HOTA", "DetA", "AssA")}
 DECIMALS = 4  # of everything measured, so that equal results give equal bytes
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a metric comes from: an evaluation that can be resampled, and the statistic's name there (a fraction)."""
+    """Where a metric comes from: an evaluation that can be resampled, and the statistic's name there.
+
+    Statistics are fractions, but for those that `metrics.numbers.is_count` knows as counts.
+    """
 
     resampled: Resampled
     statistic: str
@@ -70,7 +85,10 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """columns: the paper's metrics. extra: further measured metrics. datasets: in the order in which they are shown."""
+    """columns: the paper's metrics. extra: further measured metrics. datasets: in the order in which they are shown.
+
+    tracking: names out of `TRACKING` that were asked for; unlike the extra ones, each is compared with the baseline.
+    """
 
     paper: str
     id: str
@@ -80,9 +98,20 @@ class ReportTable:
     datasets: tuple[str, ...]
     static: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    tracking: tuple[str, ...] = ()
 
     def row(self, index: int) -> ReportRow:
         return next(row for row in self.rows if row.index == index)
+
+
+def difference_of(metric: str) -> str:
+    """Name of the metric's difference to the baseline row."""
+    return f"{metric}{_DIFFERENCE}"
+
+
+def compared_metric(name: str) -> str | None:
+    """The metric that a difference is one of; None for what is no difference."""
+    return name.removesuffix(_DIFFERENCE) if name.endswith(_DIFFERENCE) else None
 
 
 def table_frame(table: ReportTable, evidence: Mapping[tuple[int, str], Evidence]) -> pd.DataFrame:
@@ -121,13 +150,8 @@ def _row_lines(
         else:
             for dataset in datasets:
                 yield _metric_line(row, metric, dataset, evidence.get((row.index, dataset), Evidence()))
-    if row.own and row.baseline is not None:
-        for dataset in datasets:
-            yield _difference_line(table, row, dataset, evidence)
     if row.own:
-        for metric in table.extra:
-            for dataset in datasets:
-                yield _metric_line(row, metric, dataset, evidence.get((row.index, dataset), Evidence()))
+        yield from _added_lines(table, row, datasets, evidence)
     yield from (_static_line(row, metric) for metric in static)
     if row.own:
         for metric in COSTS:
@@ -135,6 +159,32 @@ def _row_lines(
                 known = evidence.get((row.index, dataset), Evidence())
                 if known.evaluations:
                     yield _cost_line(metric, dataset, known)
+
+
+def _added_lines(
+    table: ReportTable, row: ReportRow, datasets: Sequence[str], evidence: Mapping[tuple[int, str], Evidence]
+) -> Iterator[dict[str, Any]]:
+    """Differences to the baseline row, and measured metrics that the paper does not have."""
+
+    def measured(metric: str) -> Iterator[dict[str, Any]]:
+        return (_metric_line(row, metric, name, evidence.get((row.index, name), Evidence())) for name in datasets)
+
+    def compared(metric: str) -> Iterator[dict[str, Any]]:
+        if row.baseline is not None:
+            yield from (_difference_line(table, row, metric, dataset, evidence) for dataset in datasets)
+
+    for metric in table.columns:
+        if metric == "AP" or _tracks(metric):
+            yield from compared(metric)
+    for metric in table.extra:
+        yield from measured(metric)
+    for metric in table.tracking:
+        yield from measured(metric)
+        yield from compared(metric)
+
+
+def _tracks(metric: str) -> bool:
+    return any(metric in names for names in TRACKING.values())
 
 
 def _static_line(row: ReportRow, metric: str) -> dict[str, Any]:
@@ -152,40 +202,59 @@ def _metric_line(row: ReportRow, metric: str, dataset: str, known: Evidence) -> 
     line = {"metric": metric, "reported": row.reported.get(metric), "dataset": dataset, "status": known.status}
     having = [evaluation for evaluation in known.evaluations if metric in evaluation.sources]
     if not having:
-        return line
-    estimate = bootstrap([run.sources[metric].resampled for run in having], having[0].sources[metric].statistic)
+        return line | ({"status": "not-run"} if _tracks(metric) and known.evaluations else {})
+    runs, statistic = [run.sources[metric].resampled for run in having], having[0].sources[metric].statistic
+    estimate = bootstrap(runs, statistic)
+    interval = estimate.ci_low, estimate.ci_high
+    if bounds(metric) != (0, 1):  # `bootstrap` cuts the interval of any value to those of a fraction
+        interval = _interval(runs, statistic, estimate.value, *bounds(metric))
     return line | {
-        "measured": _percent(estimate.value),
-        "std": _percent(estimate.std),
+        "measured": _in_units(metric, estimate.value),
+        "std": _in_units(metric, estimate.std),
         "n": len(having),
-        "ci_low": _percent(estimate.ci_low),
-        "ci_high": _percent(estimate.ci_high),
+        "ci_low": _in_units(metric, interval[0]),
+        "ci_high": _in_units(metric, interval[1]),
         **_keys(having),
     }
 
 
+def _interval(
+    runs: Sequence[Resampled], statistic: str, value: float, least: float, most: float
+) -> tuple[float, float]:
+    """Basic interval from the draws of `bootstrap`, cut to what the statistic can be."""
+    draws = video_draws(len(runs[0].video_ids), replicates=1000, seed=0)
+    replicates = np.stack([run.summaries(draws, [statistic])[statistic] for run in runs])
+    low, high = percentile_interval(mean_over_drawn_runs(replicates, seed=0, stream=1))
+    return float(np.clip(2 * value - high, least, most)), float(np.clip(2 * value - low, least, most))
+
+
 def _difference_line(
-    table: ReportTable, row: ReportRow, dataset: str, evidence: Mapping[tuple[int, str], Evidence]
+    table: ReportTable, row: ReportRow, metric: str, dataset: str, evidence: Mapping[tuple[int, str], Evidence]
 ) -> dict[str, Any]:
-    """AP minus the baseline row's AP, over the seeds that both have, on the same videos."""
+    """A metric minus that of the baseline row, over the seeds that both have, on the same videos."""
     assert row.baseline is not None
-    reported = _difference(row.reported.get("AP"), table.row(row.baseline).reported.get("AP"))
+    reported = _difference(row.reported.get(metric), table.row(row.baseline).reported.get(metric))
     here = evidence.get((row.index, dataset), Evidence())
     there = evidence.get((row.baseline, dataset), Evidence())
-    line = {"metric": DIFFERENCE, "reported": reported, "dataset": dataset}
-    pairs = [(a, b) for a in here.evaluations for b in there.evaluations if a.seed == b.seed]
+    line = {"metric": difference_of(metric), "reported": reported, "dataset": dataset}
+    pairs = [
+        (a, b)
+        for a in here.evaluations
+        for b in there.evaluations
+        if a.seed == b.seed and metric in a.sources and metric in b.sources
+    ]
     if not pairs:
         return line | {"status": "failed" if "failed" in (here.status, there.status) else "not-run"}
-    ours, theirs = ([evaluation.sources["AP"].resampled for evaluation in side] for side in zip(*pairs, strict=True))
-    found = paired_difference(ours, theirs, pairs[0][0].sources["AP"].statistic)
-    values = [100 * (_point(a.sources["AP"]) - _point(b.sources["AP"])) for a, b in pairs]
+    ours, theirs = ([evaluation.sources[metric].resampled for evaluation in side] for side in zip(*pairs, strict=True))
+    found = paired_difference(ours, theirs, pairs[0][0].sources[metric].statistic)
+    values = [_unit(metric) * (_point(a.sources[metric]) - _point(b.sources[metric])) for a, b in pairs]
     return line | {
         "status": "measured",
-        "measured": _percent(found.difference),
+        "measured": _in_units(metric, found.difference),
         "std": _rounded(mean_and_std(values)[1]),
         "n": len(pairs),
-        "ci_low": _percent(found.ci_low),
-        "ci_high": _percent(found.ci_high),
+        "ci_low": _in_units(metric, found.ci_low),
+        "ci_high": _in_units(metric, found.ci_high),
         **_keys([a for a, _ in pairs]),
     }
 
@@ -213,8 +282,13 @@ def _difference(value: float | None, baseline: float | None) -> float | None:
     return None if value is None or baseline is None else round(value - baseline, 6)
 
 
-def _percent(fraction: float) -> float:
-    return _rounded(100 * fraction)
+def _unit(metric: str) -> int:
+    """Fractions are reported in percent, counts as they are."""
+    return 1 if is_count(metric) else 100
+
+
+def _in_units(metric: str, value: float) -> float:
+    return _rounded(_unit(metric) * value)
 
 
 def _rounded(value: float) -> float:

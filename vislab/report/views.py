@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from vislab.report.frames import DIFFERENCE
+from vislab.metrics.numbers import less_is_better
+from vislab.report.frames import compared_metric, difference_of
 
 HEADINGS = {
-    DIFFERENCE: "Δ AP",
     "params_M": "params (M)",
     "params_unique_M": "unique params (M)",
     "train_minutes": "train (min)",
@@ -26,7 +26,6 @@ HEADINGS = {
     "IoU_faint_near": "mask IoU, faint, seen nearby",
     "IoU_faint_alone": "mask IoU, faint, not seen nearby",
 }
-SIGNED = {DIFFERENCE}
 BETTER, WORSE, UNRESOLVED = "↑", "↓", "≈"
 NOTHING = "–"
 
@@ -136,12 +135,13 @@ def build_view(frame: pd.DataFrame, text: TableText) -> View:
 
 
 def heading(metric: str) -> str:
-    return HEADINGS.get(metric, metric)
+    base = compared_metric(metric)
+    return HEADINGS.get(metric, metric) if base is None else f"Δ {heading(base)}"
 
 
 def format_measured(metric: str, value: float) -> str:
     """Digits by unit: two for millions and GiB, one for percent and minutes."""
-    return f"{value:{'+' if metric in SIGNED else ''}.{_digits(metric)}f}"
+    return f"{value:{'+' if compared_metric(metric) else ''}.{_digits(metric)}f}"
 
 
 def _digits(metric: str) -> int:
@@ -149,10 +149,11 @@ def _digits(metric: str) -> int:
 
 
 def _columns(frame: pd.DataFrame) -> tuple[Column, ...]:
-    """A metric that is reported anywhere has two columns, any other one. The difference stands beside its AP."""
-    metrics = [metric for metric in frame["metric"].unique() if metric != DIFFERENCE]
-    if DIFFERENCE in set(frame["metric"]):
-        metrics.insert(metrics.index("AP") + 1, DIFFERENCE)
+    """A metric that is reported anywhere has two columns, any other one. Differences stand beside their metric."""
+    there = list(frame["metric"].unique())
+    metrics = []
+    for metric in (metric for metric in there if compared_metric(metric) is None):
+        metrics += [metric, difference_of(metric)] if difference_of(metric) in there else [metric]
     columns = []
     for metric in metrics:
         reported = frame.loc[frame["metric"] == metric, "reported"].notna().any()
@@ -177,7 +178,7 @@ def _cell(record: dict[Any, Any] | None, column: Column, reason: str, notes: Foo
 def _reported(value: float, metric: str) -> str:
     if math.isnan(value):
         return NOTHING
-    return f"{value:+}" if metric in SIGNED else str(value)
+    return f"{value:+}" if compared_metric(metric) else str(value)
 
 
 def _measured(record: dict[Any, Any], metric: str) -> Cell:
@@ -188,14 +189,15 @@ def _measured(record: dict[Any, Any], metric: str) -> Cell:
         spread="" if math.isnan(record["std"]) else f"{record['std']:.{_digits(metric)}f}",
         count=f" ({int(record['n'])})" if known else "",
         interval=f"[{format_measured(metric, low)}, {format_measured(metric, high)}]" if known else "",
-        mark=_mark(low, high) if metric in SIGNED and known else "",
+        mark=_mark(metric, low, high) if compared_metric(metric) and known else "",
     )
 
 
-def _mark(low: float, high: float) -> str:
-    if low > 0:
-        return BETTER
-    return WORSE if high < 0 else UNRESOLVED
+def _mark(difference: str, low: float, high: float) -> str:
+    if low <= 0 <= high:
+        return UNRESOLVED
+    fewer = less_is_better(compared_metric(difference) or "")
+    return BETTER if (low > 0) != fewer else WORSE
 
 
 def _general_notes(frame: pd.DataFrame, text: TableText) -> tuple[str, ...]:
@@ -205,9 +207,11 @@ def _general_notes(frame: pd.DataFrame, text: TableText) -> tuple[str, ...]:
         notes.append(
             "Measured: mean ± standard deviation over seeds (number of seeds) [95 % bootstrap interval over videos]."
         )
-    if (measured & frame["metric"].isin(SIGNED)).any():
+    compared = [metric for metric in frame.loc[measured, "metric"].unique() if compared_metric(metric)]
+    if compared:
+        name = heading(compared[0]) if len(compared) == 1 else "Δ"
         notes.append(
-            f"{heading(DIFFERENCE)}: {BETTER} better and {WORSE} worse than the baseline row, as the paired "
+            f"{name}: {BETTER} better and {WORSE} worse than the baseline row, as the paired "
             f"interval supports; {UNRESOLVED} not resolved by these data."
         )
     if (measured & (frame["n"] == 1)).any():
