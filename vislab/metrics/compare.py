@@ -15,6 +15,7 @@ models, how many runs of each (two-sample t test); with single runs, how many vi
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
@@ -67,7 +68,9 @@ def comparison(first: Evaluation, second: Evaluation) -> pd.DataFrame:
     supported; n, videos that count for it; needed, how many there would have to be (NaN if supported, if the difference
     is undefined, or if the runs do not tell, infinite if there is no difference) of needed_unit ("videos" or "seeds").
     """
-    rows = [_row(first, second, key) for key in first.replicates if _is_compared(first.families[key], key)]
+    keys = [key for key in first.replicates if _is_compared(first.families[key], key)]
+    numbers = Counter(first.families[key] for key in keys)
+    rows = [_row(first, second, key, numbers[first.families[key]]) for key in keys]
     frame = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("p_holm", "supported")])
     frame["p_holm"] = frame.groupby("family", sort=False)["p_value"].transform(lambda values: holm(values.to_numpy()))
     frame["supported"] = frame["p_holm"] < SIGNIFICANCE
@@ -103,13 +106,14 @@ def needed_seeds(difference: float, std: float) -> float:
     return float(high)
 
 
-def needed_videos(difference: float, standard_error: float, videos: int) -> float:
-    """Videos after which a paired difference is seen (two-sided, p < 0.05) with a probability of 80 %.
+def needed_videos(difference: float, standard_error: float, videos: int, numbers: int = 1) -> float:
+    """Videos after which a paired difference is seen (two-sided, p < 0.05 / numbers) with a probability of 80 %.
 
     The standard error is taken to fall with the root of the number of videos, and the difference to be normal.
 
     Args:
         difference: true difference. standard_error: of its estimate from so many `videos`.
+        numbers: how many are tested together; Holm's correction asks this much of the first one.
 
     Returns:
         Infinite for no difference; NaN if an argument is.
@@ -118,7 +122,7 @@ def needed_videos(difference: float, standard_error: float, videos: int) -> floa
         return math.nan
     if difference == 0:
         return math.inf
-    seen = special.ndtri(1 - SIGNIFICANCE / 2) + special.ndtri(POWER)
+    seen = special.ndtri(1 - SIGNIFICANCE / numbers / 2) + special.ndtri(POWER)
     return float(math.ceil(videos * (seen * standard_error / difference) ** 2))
 
 
@@ -136,13 +140,13 @@ def _is_compared(family: str, key: Key) -> bool:
     return key.metric == "AP" or family != AP_BY_CATEGORY and (family != AP or key.scope == "all")
 
 
-def _row(first: Evaluation, second: Evaluation, key: Key) -> dict[str, object]:
+def _row(first: Evaluation, second: Evaluation, key: Key, numbers: int) -> dict[str, object]:
     paired = len(first.runs) == len(second.runs)
     replicates = first.resampled(key) - second.resampled(key, stream=1 if paired else 2)
     videos = min(first.videos[key], second.videos[key])
     low, high = percentile_interval(replicates if videos > 1 else replicates[:0])
     difference = first.value(key) - second.value(key)
-    needed, unit = _needed(first.values[key], second.values[key], difference, replicates, videos)
+    needed, unit = _needed(first.values[key], second.values[key], difference, replicates, videos, numbers)
     return {
         "family": first.families[key],
         "metric": key.metric,
@@ -160,11 +164,11 @@ def _row(first: Evaluation, second: Evaluation, key: Key) -> dict[str, object]:
 
 
 def _needed(
-    first: np.ndarray, second: np.ndarray, difference: float, replicates: np.ndarray, videos: int
+    first: np.ndarray, second: np.ndarray, difference: float, replicates: np.ndarray, videos: int, numbers: int
 ) -> tuple[float, str]:
-    """first, second: (S,) numbers of the runs."""
+    """first, second: (S,) numbers of the runs. numbers: of the family."""
     if len(first) > 1 and len(second) > 1:
         spreads: Sequence[float] = [mean_and_std(runs)[1] for runs in (first, second)]
         return needed_seeds(difference, math.sqrt(sum(spread**2 for spread in spreads) / 2)), "seeds"
     _, error = mean_and_std(replicates[~np.isnan(replicates)] if videos > 1 else [])
-    return needed_videos(difference, error, videos), "videos"
+    return needed_videos(difference, error, videos, numbers), "videos"
