@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,11 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"optional real data not found at {folder}; set VISLAB_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def heeds_ctrl_c():
+    """This process and those it starts take SIGINT, also where a shell started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def test_number(number: int) -> None:
         Workers(number)
 
 
-def test_interrupt_ends_all_processes_without_a_traceback(tmp_path: Path) -> None:
+def test_interrupt_ends_all_processes_without_a_traceback(tmp_path: Path, heeds_ctrl_c: None) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, time\n"
@@ -68,7 +67,6 @@ def test_interrupt_ends_all_processes_without_a_traceback(tmp_path: Path) -> Non
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         assert process.stdout is not None and process.stdout.readline() == "started\n"
-        started = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=50)
-    assert process.returncode == 7 and error == "" and time.monotonic() - started < 50
+    assert process.returncode == 7 and error == ""

@@ -124,7 +124,7 @@ def test_a_command_that_does_not_start_workers_fails_the_job(paper: Paper, tmp_p
     assert "code 5" in outcome.failed[broken.keys(0)]
 
 
-def test_ctrl_c_stops_the_workers_and_notes_no_failure(paper: Paper, tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_workers_and_notes_no_failure(paper: Paper, tmp_path: Path, heeds_ctrl_c: None) -> None:
     """The signal arrives while two workers are busy."""
     store = RunStore(tmp_path)
 
