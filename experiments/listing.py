@@ -12,11 +12,12 @@ from rich.text import Text
 
 from vislab.report.files import read_table, table_path
 from vislab.report.frames import COSTS
-from vislab.study.declare import SCALES, Paper, Table
+from vislab.study.declare import SCALES, Paper, Row, Table
 
 EXPLANATION = (
     "Cost is for one seed, one run at a time, on the machine that the scale is meant for: two CPU cores for smoke and "
-    "tiny, GPUs for small and paper. Rows that tables share are run once. Status: rows measured so far."
+    "tiny, GPUs for small and paper. Rows of a table that differ at inference only train once, as do rows that tables "
+    "share. Status: rows measured so far."
 )
 
 
@@ -42,8 +43,20 @@ def print_list(papers: Sequence[Paper], reports: Path, console: Console) -> None
 
 def num_runs(table: Table, scale: str) -> int:
     """Rows that run at the scale, times data sets (the real one alone at paper scale)."""
+    return len(_runs(table, scale))
+
+
+def _runs(table: Table, scale: str) -> list[tuple[Row, str]]:
+    """Rows and data sets; at paper scale, what the row is about."""
     rows = [row for row in table.rows if row.runs_at(scale)]
-    return len(rows) * (1 if scale == "paper" else len(table.datasets))
+    if scale == "paper":
+        return [(row, row.about) for row in rows]
+    return [(row, dataset) for row in rows for dataset in table.datasets if table.concerns(row, dataset)]
+
+
+def num_trainings(paper: Paper, table: Table, scale: str) -> int:
+    """Of these runs, those that train: rows that differ at inference only share their training."""
+    return len({(paper.configuration(table, row, scale).train_key, dataset) for row, dataset in _runs(table, scale)})
 
 
 def duration(minutes: float) -> str:
@@ -58,6 +71,8 @@ def duration(minutes: float) -> str:
 def status(path: Path) -> str:
     """How much of a table's report is measured."""
     frame = read_table(path)
+    if set(frame["status"]) == {"static"}:
+        return "static"
     cells = frame[~frame["metric"].isin(COSTS) & ~frame["status"].isin(["static", "reported-only"])]
     rows = cells.groupby(["row", "dataset"])["status"].first()
     failed = (rows == "failed").sum()
@@ -67,7 +82,7 @@ def status(path: Path) -> str:
 
 def _cost(paper: Paper, table: Table, scale: str) -> str:
     runs = num_runs(table, scale)
-    return f"{runs}, {duration(runs * paper.minutes[scale])}" if runs else "–"
+    return f"{runs}, {duration(num_trainings(paper, table, scale) * paper.minutes[scale])}" if runs else "–"
 
 
 def _statuses(paper: Paper, table: Table, reports: Path) -> str:

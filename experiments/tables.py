@@ -11,9 +11,9 @@ from vislab.engine.evaluate import Untracked, add_tracking
 from vislab.engine.progress import Watcher
 from vislab.metrics.frame_overlap import MATCH_IOU, SCORE_THRESHOLD
 from vislab.records import RunStore
-from vislab.report.evidence import gather, tracking_counts
+from vislab.report.evidence import RUN_NUMBERS, fill_run_numbers, gather, run_devices, tracking_counts
 from vislab.report.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
-from vislab.report.views import TableText
+from vislab.report.views import TableText, heading
 from vislab.study.declare import Paper, Row, Table
 from vislab.study.plan import PlannedRun
 
@@ -43,7 +43,8 @@ def assemble(
     """A table as it stands now.
 
     planned: the runs that it is made of; empty for static cells alone. datasets: in the order in which they are shown.
-    families: of `TRACKING`, to show beside the table's own columns. refused: what `complete_tracking` returned.
+    families: of `TRACKING`, asked for in addition to the table's own columns. refused: what `complete_tracking`
+    returned.
     """
     keys: dict[Place, list[Keys]] = defaultdict(list)
     for run in planned:
@@ -51,11 +52,11 @@ def assemble(
     added = _added(table, families)
     metrics = (*table.columns, *table.extra, *added)
     evidence = {place: gather(store, seeds, metrics) for place, seeds in keys.items()}
-    frame = table_frame(report_table(paper, table, scale, datasets, added), evidence)
+    frame = _frame(paper, table, scale, datasets, added, evidence)
     lacking = _lacking(metrics, evidence, refused or {})
     notes = _footnotes(paper, table, scale, planned, evidence)
     if planned:
-        notes = (*notes, *_tracking_notes(table, metrics, evidence, lacking))
+        notes = (*notes, *_run_notes(table, store, keys), *_tracking_notes(table, metrics, evidence, lacking))
     text = TableText(
         title=f"{paper.key} {table.id}: {table.caption}",
         footnotes=notes,
@@ -63,6 +64,30 @@ def assemble(
         headings=_headings(table, datasets),
     )
     return frame, text
+
+
+def _frame(
+    paper: Paper,
+    table: Table,
+    scale: str,
+    datasets: Sequence[str],
+    added: tuple[str, ...],
+    evidence: Mapping[Place, Evidence],
+) -> pd.DataFrame:
+    """The table's frame; where the paper reports on several data sets, each here stands beside the numbers of its own.
+
+    Without data sets to measure on, the paper's take their place.
+    """
+    if not table.stands_for:
+        frame = table_frame(report_table(paper, table, scale, datasets, added), evidence)
+        return fill_run_numbers(frame, evidence)
+    parts = []
+    for dataset in datasets or tuple(dict.fromkeys(table.stands_for.values())):
+        part = table_frame(report_table(paper, table, scale, (dataset,), added), evidence)
+        copied = (part["dataset"] == "") & ~part["metric"].isin(table.static) & (part["status"] != "static")
+        parts.append(part.assign(dataset=part["dataset"].mask(copied, dataset)))
+    joined = pd.concat(parts).drop_duplicates(["row", "metric", "dataset"]).sort_values("row", kind="stable")
+    return fill_run_numbers(joined.reset_index(drop=True), evidence)
 
 
 def complete_tracking(
@@ -84,12 +109,14 @@ def complete_tracking(
 
 def tracking_families(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
     """Those that were asked for, and those that the table has columns of."""
-    return tuple(family for family, names in TRACKING.items() if family in asked or {*names} & {*table.columns})
+    shown = {*table.columns, *table.extra}
+    return tuple(family for family, names in TRACKING.items() if family in asked or {*names} & shown)
 
 
-def _added(table: Table, families: Sequence[str]) -> tuple[str, ...]:
-    """Tracking metrics that are asked for and no column of the table."""
-    return tuple(name for family in families for name in TRACKING[family] if name not in table.columns)
+def _added(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
+    """Tracking metrics of the families asked for that the table does not show anyway."""
+    shown = {*table.columns, *table.extra}
+    return tuple(name for family in asked for name in TRACKING[family] if name not in shown)
 
 
 def report_table(
@@ -97,19 +124,30 @@ def report_table(
 ) -> ReportTable:
     """The table as reports see it, with its static cells computed."""
     rows = tuple(
-        ReportRow(row.index, row.label, row.own, row.reported, _static(paper, table, row, scale), row.baseline)
+        ReportRow(
+            row.index, row.label, row.own, _reported(table, row, datasets), _static(paper, table, row, scale),
+            row.baseline,
+        )
         for row in table.rows
-    )
+        if not datasets or any(table.concerns(row, dataset) for dataset in datasets)
+    )  # fmt: skip
     return ReportTable(
         paper.key, table.id, scale, table.columns, rows, tuple(datasets), table.static, table.extra, tracking
     )
+
+
+def _reported(table: Table, row: Row, datasets: Sequence[str]) -> Mapping[str, float | None]:
+    """The paper's numbers beside which a single data set's are shown; otherwise the row's own."""
+    if len(datasets) != 1:
+        return row.reported
+    return row.reported_on.get(table.stands_for.get(datasets[0], datasets[0]), row.reported)
 
 
 def _static(paper: Paper, table: Table, row: Row, scale: str) -> dict[str, float]:
     """Nothing for what is not built here; at small scales, nothing for rows that do not exist there."""
     if row.changes is None or (scale != "paper" and not row.runs_at(scale)):
         return {}
-    values = paper.static(paper.configuration(table, row, scale))
+    values = paper.static_values(table, row, scale)
     return {name: value for name, value in values.items() if name in table.static or name.startswith("params_unique")}
 
 
@@ -162,6 +200,17 @@ def _tracking_notes(
             yield f"Row {row} on {dataset}: {', '.join(shown)} from {having} of {len(runs)} seeds; {reason}"
 
 
+def _run_notes(table: Table, store: RunStore, keys: Mapping[Place, Sequence[Keys]]) -> Iterator[str]:
+    """What the numbers of whole runs are, and what they were taken on."""
+    if {*RUN_NUMBERS} & {*table.columns, *table.extra}:
+        devices = run_devices(store, (run for seeds in keys.values() for run in seeds))
+        where = f" on {' or '.join(devices)}" if devices else ""
+        yield (
+            f"Training hours: measured ones are of one run{where}, mean ± standard deviation over seeds; they compare "
+            "rows with each other, not with the paper's GPUs."
+        )
+
+
 def _not_yet(scale: str, datasets: Sequence[str]) -> str:
     if scale == "paper" and not datasets:
         return "not run: needs the real data set (--scale paper --data PATH)"
@@ -171,21 +220,25 @@ def _not_yet(scale: str, datasets: Sequence[str]) -> str:
 def _footnotes(
     paper: Paper, table: Table, scale: str, planned: Sequence[PlannedRun], evidence: dict[tuple[int, str], Evidence]
 ) -> tuple[str, ...]:
-    notes = [_origin(table), *paper.scale_notes.get(scale, ())]
-    if scale != "paper":
-        notes.append(NOT_COMPARABLE)
+    notes = [_origin(table)]
+    if not table.all_static:
+        notes += paper.scale_notes.get(scale, ())
+        notes += [NOT_COMPARABLE] if scale != "paper" else []
     if planned:
         notes.append(_set_up(planned))
         notes += _comparisons(table)
     for (row, dataset), known in sorted(evidence.items()):
         if known.evaluations and known.failures:
             notes.append(f"Row {row} on {dataset}: {len(known.failures)} more seed failed: {known.failures[0]}")
-    return (*notes, *table.notes)
+    disputed = [f"Row {row.index}, {heading(name)}: {why}" for row in table.rows for name, why in row.disputed.items()]
+    return (*notes, *disputed, *table.notes)
 
 
 def _origin(table: Table) -> str:
-    if table.published:
+    if table.paper_dataset:
         return f"Reported: the paper's numbers, on {table.paper_dataset}."
+    if table.published:
+        return "Reported: the paper's numbers."
     return "A table of vislab's own; the paper prints none like it."
 
 
@@ -205,23 +258,29 @@ def _comparisons(table: Table) -> list[str]:
 
 def _set_up(planned: Sequence[PlannedRun]) -> str:
     """Seeds, steps and videos behind the measured numbers."""
+    configs = [run.config for run in planned]
     seeds = sorted({run.seed for run in planned})
-    steps = sorted({run.config.train.steps for run in planned})
-    videos = {run.config.evaluation.data.num_videos for run in planned}
-    start = "fresh weights" if planned[0].config.init is None else "pre-trained weights"
-    counts = sorted(count for count in videos if count is not None)
-    measured_on = f"{' or '.join(map(str, counts))} held-out videos" if counts else "all held-out videos"
+    steps, batches = {run.train.steps for run in configs}, {run.train.batch_size for run in configs}
+    lengths = {run.sampling.clip_length for run in configs}
+    videos = {run.evaluation.data.num_videos for run in configs}
+    start = "fresh weights" if configs[0].init is None else "pre-trained weights"
+    counts = [count for count in videos if count is not None]
+    measured_on = f"{_either(counts)} held-out videos" if counts else "all held-out videos"
     noun = "Seeds" if len(seeds) > 1 else "Seed"
-    first = planned[0].config
     return (
-        f"{noun} {', '.join(map(str, seeds))}; {' or '.join(map(str, steps))} training steps of batches of "
-        f"{first.train.batch_size}, clips of {first.sampling.clip_length} frames, from {start}; measured on "
-        f"{measured_on}."
+        f"{noun} {', '.join(map(str, seeds))}; {_either(steps)} training steps of batches of {_either(batches)}, clips "
+        f"of {_either(lengths)} frame{'' if lengths == {1} else 's'}, from {start}; measured on {measured_on}."
     )
+
+
+def _either(numbers: Iterable[int]) -> str:
+    return " or ".join(map(str, sorted(numbers)))
 
 
 def _headings(table: Table, datasets: Sequence[str]) -> dict[str, str]:
     """What a declared data set is there for; a replacement stands for itself."""
+    if table.stands_for:
+        return {name: f"standing in for {table.stands_for[name]}" for name in datasets if name in table.stands_for}
     if len(table.datasets) < 2 or tuple(datasets) != table.datasets:
         return {}
     return {dataset: "the dial of the claim" for dataset in datasets[:-1]} | {datasets[-1]: "control"}

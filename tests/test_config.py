@@ -14,7 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vislab.config import digest, from_dict, outside_key, replace_path, to_dict, with_changes
+from vislab.config import (
+    added_later,
+    digest,
+    digest_of,
+    from_dict,
+    inference_only,
+    inference_settings,
+    outside_key,
+    replace_path,
+    to_dict,
+    with_changes,
+)
 from vislab.errors import UserError
 
 
@@ -122,6 +133,44 @@ experiments = st.builds(
 )
 
 
+@dataclass(frozen=True)
+class Pair:
+    first: int = 1
+    second: int = 1
+
+    def __post_init__(self) -> None:
+        if self.first != self.second:
+            raise UserError(f"first is {self.first}, second is {self.second}")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    pair: Pair | None = Pair()
+    other: Pair = Pair()
+
+
+def test_changes_are_checked_together() -> None:
+    with pytest.raises(UserError, match="first is 3, second is 1"):
+        with_changes(Pairs(), {"pair.first": 3, "other.first": 2, "other.second": 2})
+    changed = with_changes(Pairs(), {"pair.first": 3, "other.first": 2, "other.second": 2, "pair.second": 3})
+    assert changed == Pairs(Pair(3, 3), Pair(2, 2))
+    filled = with_changes(Pairs(None), {"pair": Pair(5, 5), "pair.first": 6, "pair.second": 6})
+    assert filled == Pairs(Pair(6, 6))
+
+
+def test_a_slot_that_is_emptied_or_refilled_forgets_what_was_changed_inside() -> None:
+    assert with_changes(Pairs(), {"pair.first": 3, "pair": None}).pair is None
+    assert with_changes(Pairs(), {"pair.first": 3, "pair": Pair(2, 2)}).pair == Pair(2, 2)
+
+
+def test_a_function_sees_the_changes_before_it() -> None:
+    assert replace_path(Encoder(), "num_layers", lambda n: 2 * n).num_layers == 12
+    refilled = {"encoder": Encoder(num_layers=3), "encoder.num_layers": lambda n: n + 1}
+    assert with_changes(Experiment(), refilled).encoder.num_layers == 4
+    both = {"encoder.num_layers": 5, "encoder": lambda encoder: dataclasses.replace(encoder, border="clamp")}
+    assert with_changes(Experiment(), both).encoder == Encoder(border="clamp", num_layers=5)
+
+
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(experiments)
 def test_from_dict_inverts_to_dict_through_json(config: Experiment) -> None:
@@ -173,6 +222,18 @@ def test_digest_ignores_where_things_lie_and_what_is_left_out() -> None:
     assert digest(Experiment(name="b")) != digest(Experiment())
 
 
+def test_a_later_field_changes_the_digest_only_when_it_is_used() -> None:
+    @dataclass(frozen=True)
+    class Train:
+        steps: int = 3
+        names: tuple[str, ...] = field(default=(), metadata=added_later())
+
+    earlier = digest_of({"type": "Train", "steps": 3})
+    assert digest(Train()) == earlier == digest(Train(names=()))
+    assert digest(Train(names=("a",))) == digest_of({"type": "Train", "steps": 3, "names": ["a"]}) != earlier
+    assert to_dict(Train())["names"] == []
+
+
 def test_digest_checks_types() -> None:
     with pytest.raises(UserError, match="Attention.num_points"):
         digest(Attention(num_points="4"))  # type: ignore[arg-type]
@@ -181,3 +242,23 @@ def test_digest_checks_types() -> None:
 def test_importing_needs_no_torch() -> None:
     code = "import sys, vislab.config, vislab.records; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    width: int = 3
+    kind: str = field(default="learned", metadata=inference_only())
+
+
+@dataclass(frozen=True)
+class TokenModel:
+    tokens: Tokens = Tokens()
+    seed: int = field(default=0, metadata=inference_only())
+
+
+def test_inference_only_fields_are_no_part_of_the_digest() -> None:
+    changed = TokenModel(Tokens(kind="zero"), seed=2)
+    assert digest(changed) == digest(TokenModel()) != digest(TokenModel(Tokens(width=4)))
+    assert inference_settings(changed) == {"tokens.kind": "zero", "seed": 2}
+    assert inference_settings(TokenModel()) == {}
+    assert to_dict(changed)["tokens"]["kind"] == "zero" and from_dict(TokenModel, to_dict(changed)) == changed

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LEVELS = [
-    {"errors", "structures", "config", "records", "rle"},
+    {"errors", "structures", "config", "records", "rle", "native_build", "native_rle"},
     {"ops"},
     {"blocks", "losses", "data", "metrics"},
     {"models", "stitching"},
@@ -26,7 +26,7 @@ LEVELS = [
     {"experiments"},
 ]
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-WITHOUT_TORCH = {"errors", "config", "records", "rle", "metrics", "report"}
+WITHOUT_TORCH = {"errors", "config", "records", "rle", "native_build", "native_rle", "metrics", "report"}
 
 
 def source_files() -> list[Path]:

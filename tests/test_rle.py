@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from vislab import rle
+from vislab import native_rle, rle
 from vislab.errors import UserError
+
+
+@pytest.fixture(scope="module", params=["numpy", "native"], autouse=True)
+def path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything here holds for both."""
+    if request.param == "native" and native_rle.native_kernel().library is None:
+        pytest.skip(native_rle.native_kernel().reason)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native_rle, "WORTHWHILE", 0 if request.param == "native" else math.inf)
+        yield
+
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40))
 

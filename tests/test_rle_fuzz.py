@@ -1,10 +1,11 @@
 """Fuzz of the RLE codec against a plain decoder and pycocotools, in a process of its own.
 
-A crash or a hang there is a failing test here. By hand: `python tests/test_rle_fuzz.py strings 1000000 SEED`.
+A crash or a hang there is a failing test here. By hand: `python tests/test_rle_fuzz.py strings 1000000 SEED native`.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
@@ -16,31 +17,35 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from vislab import rle
+from vislab import native_rle, rle
 from vislab.errors import UserError
 
 ALPHABET = [chr(code) for code in range(48, 112)]
 BATCH = 500
 
 
-def run(what: str, count: int) -> Counter[str]:
+def run(what: str, count: int, path: str = "numpy") -> Counter[str]:
     """What the fuzzing process counted."""
-    command = [sys.executable, "-X", "faulthandler", __file__, what, str(count), "0"]
+    if path == "native" and native_rle.native_kernel().library is None:
+        pytest.skip(native_rle.native_kernel().reason)
+    command = [sys.executable, "-X", "faulthandler", __file__, what, str(count), "0", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600 + count / 50)
     assert done.returncode == 0, done.stderr[-3000:]
     return Counter({name: int(number) for name, number in (line.split() for line in done.stdout.splitlines())})
 
 
+@pytest.mark.parametrize("path", ["numpy", "native"])
 @pytest.mark.parametrize("count", [4_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_strings_decode_as_defined_or_are_refused(count: int) -> None:
-    seen = run("strings", count)
+def test_strings_decode_as_defined_or_are_refused(count: int, path: str) -> None:
+    seen = run("strings", count, path)
     assert seen["accepted"] + seen["refused"] == count
     assert min(seen["accepted"], seen["refused"]) > count / 4, "the fuzz must reach both"
 
 
+@pytest.mark.parametrize("path", ["numpy", "native"])
 @pytest.mark.parametrize("count", [1_000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_masks_are_byte_identical_to_pycocotools(count: int) -> None:
-    assert run("masks", count)["identical"] == count
+def test_masks_are_byte_identical_to_pycocotools(count: int, path: str) -> None:
+    assert run("masks", count, path)["identical"] == count
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(50_000, marks=pytest.mark.slow)])
@@ -251,6 +256,7 @@ def random_polygon(rng: random.Random, height: int, width: int) -> list[Any]:
 
 
 if __name__ == "__main__":
+    native_rle.WORTHWHILE = 0 if sys.argv[4] == "native" else math.inf  # type: ignore[assignment]
     fuzz = {"strings": fuzz_strings, "masks": fuzz_masks, "polygons": fuzz_polygons}[sys.argv[1]]
     for name, total in fuzz(random.Random(int(sys.argv[3])), int(sys.argv[2])).items():
         print(name, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import torch
@@ -53,3 +54,18 @@ def test_auxiliary_outputs_are_not_shared_between_outputs() -> None:
     first, second = output(), output()
     first.aux_outputs.append(second)
     assert second.aux_outputs == [] and second.frame_queries is None
+
+
+def test_class_scores_are_the_mean_over_frames_of_the_sigmoid() -> None:
+    logits = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores = ModelOutput(logits, torch.zeros(2, 3, 4, 4), None).class_scores()
+    assert scores.shape == (2, 3, 5) and scores.dtype == torch.float32
+    for b, q, k in torch.cartesian_prod(torch.arange(2), torch.arange(3), torch.arange(5)).tolist():
+        expected = sum(1 / (1 + math.exp(-logits[b, q, t, k].item())) for t in range(4)) / 4
+        assert abs(scores[b, q, k].item() - expected) < 1e-6
+
+
+def test_class_scores_of_clip_logits_are_their_sigmoid() -> None:
+    logits = torch.tensor([[[0.0, 3.0, -200.0]]], dtype=torch.bfloat16)
+    scores = ModelOutput(logits, torch.zeros(1, 1, 4, 4), None).class_scores()
+    torch.testing.assert_close(scores, torch.tensor([[[0.5, 1 / (1 + math.exp(-3)), 0.0]]]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMATTER = argparse.RawDescriptionHelpFormatter
 BENCHMARK = Path(__file__).resolve().parents[1] / "kernels" / "deform_attn" / "bench"
+EVALUATION_BENCHMARK = Path(__file__).resolve().parents[1] / "kernels" / "rle" / "bench"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,8 +52,12 @@ def parser() -> argparse.ArgumentParser:
     _add_check(data_commands)
     _add_synth(data_commands)
     _add_show(data_commands)
-    bench = commands.add_parser("bench", help="measure the speed of the kernels", formatter_class=FORMATTER)
-    _add_msda(bench.add_subparsers(metavar="COMMAND", required=True))
+    bench = commands.add_parser(
+        "bench", help="measure the speed of the kernels and of the evaluation", formatter_class=FORMATTER
+    )
+    benchmarks = bench.add_subparsers(metavar="COMMAND", required=True)
+    _add_benchmark(benchmarks, "msda", _msda, "deformable attention, against everybody else who computes it")
+    _add_benchmark(benchmarks, "evaluate", _bench_evaluate, "the evaluation, against the tools it agrees with")
     doctor = commands.add_parser("doctor", help="versions, devices, and which paths of the kernels are live")
     doctor.set_defaults(run=_doctor)
     return result
@@ -132,11 +137,13 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 def _add_synth(commands: argparse._SubParsersAction) -> None:
     synth = commands.add_parser(
         "synth",
-        help="write a synthetic data set in the YouTube-VIS layout",
-        description="Write videos of the synthetic benchmark as images and annotations, in the YouTube-VIS layout.",
+        help="write a synthetic data set in the YouTube-VIS layout, or in COCO's",
+        description="Write videos of the synthetic benchmark as images and annotations, in the YouTube-VIS layout or,\n"
+        "with --layout coco, videos of one frame in COCO's.",
         epilog="examples:\n"
         "  vislab data synth synthetic-ytvis19 --out clean --num-videos 20\n"
-        "  vislab data synth synthetic-ovis+lookalike=0.5 --out crowd --split valid --height 192 --width 320",
+        "  vislab data synth synthetic-ovis+lookalike=0.5 --out crowd --split valid --height 192 --width 320\n"
+        "  vislab data synth synthetic-coco --out stills --layout coco --num-videos 100",
         formatter_class=FORMATTER,
     )
     synth.add_argument("name", metavar="NAME", help="a preset, with dials: synthetic-ytvis19+faint=0.1")
@@ -145,6 +152,9 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
     for option in ("num-videos", "height", "width", "length", "num-categories"):
         synth.add_argument(f"--{option}", type=int, metavar="N", help="default: as the preset has it")
     synth.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    synth.add_argument(
+        "--layout", choices=("youtube-vis", "coco"), default="youtube-vis", help="default: youtube-vis; coco: images"
+    )
     synth.add_argument("--lossless", action="store_true", help="write PNG instead of JPEG")
     synth.set_defaults(run=_synth)
 
@@ -183,13 +193,13 @@ def _add_show(commands: argparse._SubParsersAction) -> None:
     show.set_defaults(run=_show)
 
 
-def _add_msda(commands: argparse._SubParsersAction) -> None:
-    # The benchmark has its own parser: here every word is an argument for it, also those that begin with a hyphen.
-    msda = commands.add_parser(
-        "msda", help="deformable attention, against everybody else who computes it", prefix_chars="\n", add_help=False
-    )
-    msda.add_argument("arguments", nargs="*")
-    msda.set_defaults(run=_msda)
+def _add_benchmark(
+    commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int], about: str
+) -> None:
+    # A benchmark has its own parser: here every word is an argument for it, also those that begin with a hyphen.
+    benchmark = commands.add_parser(name, help=about, prefix_chars="\n", add_help=False)
+    benchmark.add_argument("arguments", nargs="*")
+    benchmark.set_defaults(run=run)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -226,14 +236,15 @@ def _check(options: argparse.Namespace) -> int:
 def _synth(options: argparse.Namespace) -> int:
     from vislab.data import DatasetConfig
     from vislab.data.synthetic import SyntheticVideos
-    from vislab.data.synthetic.export import export
+    from vislab.data.synthetic.export import export, export_images
 
     config = DatasetConfig(
         options.name, options.num_videos, options.height, options.width, options.length, options.num_categories,
         options.seed,
     )  # fmt: skip
+    write = export_images if options.layout == "coco" else export
     for split in ("train", "valid") if options.split == "both" else (options.split,):
-        print(export(SyntheticVideos(config, split), options.out, lossless=options.lossless))
+        print(write(SyntheticVideos(config, split), options.out, lossless=options.lossless))
     return 0
 
 
@@ -271,16 +282,18 @@ def _msda(options: argparse.Namespace) -> int:
     return load_benchmark().main(options.arguments)
 
 
-def load_benchmark() -> ModuleType:
-    """The package in kernels/deform_attn/bench, by its path: kernels/ holds sources and is not importable."""
-    name = "deform_attn_bench"
+def _bench_evaluate(options: argparse.Namespace) -> int:
+    return load_benchmark("rle").main(options.arguments)
+
+
+def load_benchmark(kernel: str = "deform_attn") -> ModuleType:
+    """The package in kernels/KERNEL/bench, by its path: kernels/ holds sources and is not importable."""
+    name, folder = f"{kernel}_bench", BENCHMARK if kernel == "deform_attn" else EVALUATION_BENCHMARK
     if name in sys.modules:
         return sys.modules[name]
-    if not (BENCHMARK / "__init__.py").is_file():
-        raise UserError(
-            f"the benchmark comes with a checkout of vislab, in kernels/deform_attn/bench; not: {BENCHMARK}"
-        )
-    spec = importlib.util.spec_from_file_location(name, BENCHMARK / "__init__.py")
+    if not (folder / "__init__.py").is_file():
+        raise UserError(f"the benchmark comes with a checkout of vislab, in kernels/{kernel}/bench; not: {folder}")
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py")
     assert spec is not None and spec.loader is not None
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])

@@ -27,20 +27,37 @@ def outside_key() -> dict[str, bool]:
     return {"outside_key": True}
 
 
+def added_later() -> dict[str, bool]:
+    """Metadata of a field that came after results had been keyed: `digest` leaves it out while it holds its default,
+    so that these results keep their keys."""
+    return {"added_later": True}
+
+
+def inference_only() -> dict[str, bool]:
+    """Metadata of a field that acts outside of training alone: `digest` leaves it out, `inference_settings` has it."""
+    return {"inference_only": True}
+
+
 def replace_path(config: Config, path: str, value: Any) -> Config:
     """A copy of `config` with the field at a dotted path replaced, e.g. "model.encoder.num_points".
 
-    Integers are accepted for floats and lists for tuples. Raises UserError for a path that does not exist, naming the
-    fields that do, and for a value whose type does not fit the annotation.
+    Integers are accepted for floats and lists for tuples. A function is called with what the field holds and returns
+    the new value. Raises UserError for a path that does not exist, naming the fields that do, and for a value whose
+    type does not fit the annotation.
     """
-    return _replaced(config, path.split("."), value, path)
+    return with_changes(config, {path: value})
 
 
 def with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
-    """`replace_path` for every entry, in the order given (fill a slot first, then change what is in it)."""
+    """`replace_path` for every entry, in the order given (fill a slot first, then change what is in it).
+
+    Every configuration on the way is made once, at the end: what it checks about its fields together (`__post_init__`)
+    must hold for all changes together, not after each of them.
+    """
+    draft = _Draft(config)
     for path, value in changes.items():
-        config = replace_path(config, path, value)
-    return config
+        draft.change(path.split("."), value, path)
+    return draft.made()
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -62,7 +79,8 @@ def from_dict(expected: Any, data: Any) -> Any:
 def digest(config: Any, without: tuple[str, ...] = ()) -> str:
     """16 hexadecimal digits of the SHA-256 of the canonical JSON (sorted keys, floats by repr).
 
-    without: names of top-level fields that do not count. Fields marked with `outside_key` never count.
+    without: names of top-level fields that do not count. Fields marked with `outside_key` or `inference_only` never
+    count.
     """
     canonical = _canonical(config, type(config), type(config).__name__, keep_outside_key=False)
     return digest_of({name: value for name, value in canonical.items() if name not in without})
@@ -74,25 +92,55 @@ def digest_of(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def inference_settings(config: Any) -> dict[str, Any]:
+    """Dotted path -> value of every field marked with `inference_only` that does not hold its default."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.metadata.get("inference_only"):
+            found |= {} if value == field.default else {field.name: value}
+        elif _is_config(value):
+            found |= {f"{field.name}.{path}": inner for path, inner in inference_settings(value).items()}
+    return found
+
+
 def field_types(cls: type) -> dict[str, Any]:
     """Annotations of a dataclass's fields, resolved, in order."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _replaced(config: Any, names: list[str], value: Any, path: str) -> Any:
-    name, rest = names[0], names[1:]
-    where = path.removesuffix("." + ".".join(rest)) if rest else path
-    parent = where.rpartition(".")[0]
-    if not _is_config(config):
-        place = f"'{parent}' is {config!r}"
-        raise UserError(f"no field '{path}': {place}, which has no fields; put a configuration there first")
-    types_by_name = field_types(type(config))
-    if name not in types_by_name:
-        place = f"'{parent}' ({type(config).__name__})" if parent else type(config).__name__
-        raise UserError(f"no field '{path}': {place} has {', '.join(types_by_name)}")
-    new = _replaced(getattr(config, name), rest, value, path) if rest else _coerced(value, types_by_name[name], where)
-    return dataclasses.replace(config, **{name: new})
+class _Draft:
+    """A configuration whose fields are still being changed."""
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.values: dict[str, Any] = {}  # changed fields; drafts where something inside has changed
+
+    def change(self, names: list[str], value: Any, path: str) -> None:
+        """names: what is left of the dotted path from here on. path: all of it."""
+        name, rest = names[0], names[1:]
+        where = path.removesuffix("." + ".".join(rest)) if rest else path
+        parent = where.rpartition(".")[0]
+        if not _is_config(self.config):
+            place = f"'{parent}' is {self.config!r}"
+            raise UserError(f"no field '{path}': {place}, which has no fields; put a configuration there first")
+        types_by_name = field_types(type(self.config))
+        if name not in types_by_name:
+            place = f"'{parent}' ({type(self.config).__name__})" if parent else type(self.config).__name__
+            raise UserError(f"no field '{path}': {place} has {', '.join(types_by_name)}")
+        held = self.values.get(name, getattr(self.config, name))
+        if rest:
+            inner = self.values[name] = held if isinstance(held, _Draft) else _Draft(held)
+            inner.change(rest, value, path)
+            return
+        if callable(value) and not isinstance(value, type):
+            value = value(held.made() if isinstance(held, _Draft) else held)
+        self.values[name] = _coerced(value, types_by_name[name], where)
+
+    def made(self) -> Any:
+        made = {name: value.made() if isinstance(value, _Draft) else value for name, value in self.values.items()}
+        return dataclasses.replace(self.config, **made) if made else self.config
 
 
 def _is_config(value: Any) -> bool:
@@ -181,12 +229,18 @@ def _coerced_config(value: Any, cls: Any, where: str) -> Any:
     return cls(**{name: _coerced(value[name], kind, f"{where}.{name}") for name, kind in types_by_name.items()})
 
 
+def _counts(field: dataclasses.Field[Any], config: Any) -> bool:
+    """Whether the field is part of the digest."""
+    unchanged = field.metadata.get("added_later") and getattr(config, field.name) == field.default
+    return not (unchanged or field.metadata.get("outside_key") or field.metadata.get("inference_only"))
+
+
 def _canonical(value: Any, expected: Any, where: str, keep_outside_key: bool) -> Any:
     if _is_config(value):
         entries: dict[str, Any] = {TYPE: type(value).__name__}
         types_by_name = field_types(type(value))
         for field in dataclasses.fields(value):
-            if keep_outside_key or not field.metadata.get("outside_key"):
+            if keep_outside_key or _counts(field, value):
                 inside = f"{where}.{field.name}"
                 kind = types_by_name[field.name]
                 entries[field.name] = _canonical(getattr(value, field.name), kind, inside, keep_outside_key)

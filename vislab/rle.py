@@ -2,7 +2,8 @@
 
 pycocotools trusts what it reads: runs that do not add up to the mask's size leave uninitialised memory in it, long
 numbers overflow its 32-bit shifts, wild polygons crash it, and where empty runs of two masks meet, their union and IoU
-end early. Here every segmentation from outside is parsed and checked in numpy first; only checked ones reach it.
+end early. Here every segmentation from outside is parsed and checked first: in numpy or, if there is much of it, by the
+native pass of `native_rle`, which accepts and gives the same. Only checked ones reach pycocotools.
 
 The format (maskApi.c of cocodataset/cocoapi): lengths of alternating runs of 0 and 1, first 0, of the mask in
 column-major order. From the fourth on, a length is stored as the difference from the one two before it. Numbers are
@@ -15,13 +16,14 @@ Shape letters: N masks, H W size.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from vislab import native_rle
 from vislab.errors import UserError
 
 __all__ = [
@@ -34,9 +36,12 @@ __all__ = [
     "decode_checked",
     "encode",
     "encode_many",
+    "join_counts",
     "merge",
     "normalise",
+    "runs",
     "shown",
+    "validate_joined",
     "validate_many",
 ]
 
@@ -104,15 +109,14 @@ def compress(segmentation: object, height: int, width: int, where: str = "segmen
 
 def area(rle: RLE) -> int:
     """Number of pixels, without decoding; raises UserError if the counts are malformed."""
-    return int(_runs(rle)[1::2].sum())
+    return int(runs(rle)[1::2].sum())
 
 
 def box(rle: RLE) -> tuple[int, int, int, int]:
     """Tight box (x, y, width, height) in pixels, without decoding; zeros for an empty mask."""
     height = rle["size"][0]
-    runs = _runs(rle)
-    ends = np.cumsum(runs)[1::2]
-    lengths = runs[1::2]
+    lengths = runs(rle)
+    ends, lengths = np.cumsum(lengths)[1::2], lengths[1::2]
     first, last = (ends - lengths)[lengths > 0], ends[lengths > 0] - 1
     if not len(first):
         return 0, 0, 0, 0
@@ -205,8 +209,57 @@ def _outline(polygon: list) -> float:
     return float(np.abs(np.diff(points, axis=0, append=points[:1])).max(axis=1).sum())
 
 
+def join_counts(
+    segmentations: Sequence[object], height: int, width: int, where: Callable[[int], str]
+) -> tuple[bytes, list[int]]:
+    """The counts of all masks of a track as `compress` gives them, one after another, for `validate_joined`.
+
+    segmentations: one per frame, None where there is no mask. where: gives the text that names the i-th one.
+
+    Returns the text, in which a space stands for whatever is not ASCII, and the length of each mask's counts, -1 for
+    None.
+    """
+    present = [segmentation for segmentation in segmentations if segmentation is not None]
+    text = _joined_text(present, height, width)
+    if text is None:
+        counts = [
+            compress(segmentation, height, width, where(i))["counts"]
+            for i, segmentation in enumerate(segmentations)
+            if segmentation is not None
+        ]
+        text = "".join(counts)
+    else:
+        counts = [code["counts"] for code in present]  # type: ignore[index]
+    lengths = map(len, counts)
+    return _ascii(text), [-1 if segmentation is None else next(lengths) for segmentation in segmentations]
+
+
+def _ascii(text: str) -> bytes:
+    """A space, which is no part of any counts, stands for whatever is not ASCII."""
+    if not text.isascii():
+        text = "".join(character if character.isascii() else " " for character in text)
+    return text.encode("ascii")
+
+
+def _joined_text(segmentations: Sequence[Any], height: int, width: int) -> str | None:
+    """The counts of all masks if `compress` would take each as it is, else None.
+
+    All are looked at at once, as a file has a hundred thousand.
+    """
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE) or set(map(type, segmentations)) != {dict}:
+        return None
+    sizes = [code.get("size") for code in segmentations]
+    if sizes.count([height, width]) < len(sizes) or set(map(type, chain.from_iterable(sizes))) != {int}:
+        return None
+    try:
+        text = "".join([code["counts"] for code in segmentations])
+    except (KeyError, TypeError):  # missing, or no string
+        return None
+    return text if len(text) <= _CHUNK else None  # else `compress` looks at the length of each
+
+
 def validate_many(rles: Sequence[RLE], where: Callable[[int], str]) -> np.ndarray:
-    """Checks the counts of many compressed RLEs and returns their areas, (N,) int64. Reads 3e7 characters a second.
+    """Checks the counts of many compressed RLEs and returns their areas, (N,) int64.
 
     Counts with a run of 0 pixels after the first are legal, but pycocotools stops where two such runs meet: in these
     entries they are replaced, in place, by the same mask's counts without them.
@@ -215,40 +268,76 @@ def validate_many(rles: Sequence[RLE], where: Callable[[int], str]) -> np.ndarra
     for counts with a character outside '0'..'o', a number cut off at the end, a negative run, or a sum other than
     height * width.
     """
-    areas = [np.zeros(0, np.int64)]
-    start = 0
-    while start < len(rles):
-        stop, characters = start + 1, len(rles[start]["counts"])
-        while stop < len(rles) and (characters := characters + len(rles[stop]["counts"])) <= _CHUNK:
-            stop += 1
-        areas.append(_validate_chunk(rles[start:stop], partial(_shifted, where, start)))
-        start = stop
-    return np.concatenate(areas)
+    texts = [_ascii(rle["counts"]) for rle in rles]
+    sizes = np.array([rle["size"] for rle in rles], np.int64).reshape(-1, 2)
+    areas, replaced = validate_joined(b"".join(texts), np.array([len(text) for text in texts], np.int64), sizes, where)
+    for i, counts in replaced.items():
+        rles[i]["counts"] = counts
+    return areas
 
 
-def _shifted(where: Callable[[int], str], first: int, i: int) -> str:
-    return where(first + i)
+def validate_joined(
+    text: bytes, lengths: np.ndarray, sizes: np.ndarray, where: Callable[[int], str]
+) -> tuple[np.ndarray, dict[int, str]]:
+    """`validate_many` for counts that stand one after another; with the native kernel ten times as fast.
+
+    lengths: (N,) int64, characters of each. sizes: (N, 2) int64, height and width of each mask.
+
+    Returns the areas, (N,) int64, and by index the counts to be put in the place of those that have empty runs.
+    """
+    ends = np.cumsum(lengths)
+    library = native_rle.kernel_for(len(text))
+    checked = None if library is None else native_rle.check(library, text, ends, sizes.prod(1))
+    if checked is not None:
+        areas, empties = checked
+    else:  # also where the kernel refuses: what is wrong is found, and told, in one place
+        areas, empties = np.empty(len(ends), np.int64), np.zeros(len(ends), bool)
+        for part in _parts(ends):
+            areas[part], empties[part] = _check(text, ends, sizes, part, where)
+    replaced = {}
+    for i in np.flatnonzero(empties).tolist():
+        runs, _ = _parse(text[ends[i] - lengths[i] : ends[i]], lengths[i : i + 1], where)
+        replaced[i] = _counts(_joined(runs), *sizes[i].tolist())
+    return areas, replaced
 
 
-def _validate_chunk(rles: Sequence[RLE], where: Callable[[int], str]) -> np.ndarray:
-    runs, ends = _parse([rle["counts"] for rle in rles], where)
+def _parts(ends: np.ndarray) -> Iterator[slice]:
+    """Runs of counts that are not longer than _CHUNK in all, or a single one; ends: (N,) of each."""
+    start = before = 0
+    while start < len(ends):
+        stop = max(start + 1, int(np.searchsorted(ends, before + _CHUNK, side="right")))
+        yield slice(start, stop)
+        start, before = stop, int(ends[stop - 1])
+
+
+def _check(
+    text: bytes, ends: np.ndarray, sizes: np.ndarray, part: slice, where: Callable[[int], str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Areas, and whether a run after the first is empty, of some of the counts."""
+
+    def told(i: int) -> str:
+        return where(part.start + i)
+
+    first = int(ends[part.start - 1]) if part.start else 0
+    runs, run_ends = _parse(text[first : ends[part.stop - 1]], ends[part] - first, told)
+    heights, widths = sizes[part].T.tolist()
     wrong = np.flatnonzero((runs < 0) | (runs > MAX_SIDE**2))  # the bound keeps the sums below from overflowing
     if len(wrong):
-        first = _owner(wrong[0], ends)
-        height, width = rles[first]["size"]
-        raise UserError(f"{where(first)}: counts hold a run of {runs[wrong[0]]} pixels, expected 0 to {height * width}")
-    starts = _starts(ends)
+        i = _owner(wrong[0], run_ends)
+        expected = heights[i] * widths[i]
+        raise UserError(f"{told(i)}: counts hold a run of {runs[wrong[0]]} pixels, expected 0 to {expected}")
+    starts = _starts(run_ends)
     totals = np.add.reduceat(runs, starts)
-    wrong = np.flatnonzero(totals != np.array([rle["size"][0] * rle["size"][1] for rle in rles]))
+    wrong = np.flatnonzero(totals != sizes[part].prod(1))
     if len(wrong):
-        first = int(wrong[0])
-        raise UserError(_wrong_total(where(first), int(totals[first]), *rles[first]["size"]))
+        i = int(wrong[0])
+        raise UserError(_wrong_total(told(i), int(totals[i]), heights[i], widths[i]))
+    empties = np.zeros(len(starts), bool)
     empty = np.setdiff1d(np.flatnonzero(runs == 0), starts)
-    for i in np.unique(np.searchsorted(ends, empty, side="right")):
-        rles[i]["counts"] = _counts(_joined(runs[starts[i] : ends[i]]), *rles[i]["size"])
+    empties[np.searchsorted(run_ends, empty, side="right")] = True
     runs[1::2] *= -1
     surplus = np.add.reduceat(runs, starts) * np.where(starts % 2, -1, 1)  # pixels of value 0 less those of value 1
-    return (totals - surplus) // 2
+    return (totals - surplus) // 2, empties
 
 
 def _joined(runs: np.ndarray) -> np.ndarray:
@@ -266,24 +355,26 @@ def _counts(runs: Sequence[int] | np.ndarray, height: int, width: int) -> str:
     return coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)["counts"].decode("ascii")
 
 
-def _runs(rle: RLE) -> np.ndarray:
-    return _parse([rle["counts"]], lambda _: "RLE")[0]
+def runs(rle: RLE) -> np.ndarray:
+    """Lengths of the runs, of 0 first, (runs,) int64; raises UserError if the counts are malformed."""
+    text = _ascii(rle["counts"])
+    return _parse(text, np.array([len(text)]), lambda _: "RLE")[0]
 
 
-def _parse(texts: Sequence[str], where: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
-    """Run lengths of all counts strings, concatenated int64, and where each string's runs end in it, (N,) int64."""
-    text_ends = np.cumsum([len(text) for text in texts])
-    joined = "".join(texts)
-    if joined.isascii():
-        groups = np.frombuffer(joined.encode("ascii"), np.uint8) - np.uint8(48)  # below 48 wraps around to above 63
-        foreign = np.flatnonzero(groups > 63)
-    else:
-        foreign = np.array([next(i for i, character in enumerate(joined) if not character.isascii())])
+def _parse(text: bytes, text_ends: np.ndarray, where: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
+    """Run lengths of counts that stand one after another and end at text_ends, (N,) int64.
+
+    Returns the runs of all, concatenated int64, and where those of each end in them, (N,) int64.
+    """
+    groups = np.frombuffer(text, np.uint8) - np.uint8(48)  # below 48 wraps around to above 63
+    foreign = np.flatnonzero(groups > 63)
     if len(foreign):
         raise UserError(f"{where(_owner(foreign[0], text_ends))}: counts hold a character outside '0'..'o'")
-    for i, text in enumerate(texts):
-        if not text or text[-1] >= "P":
-            raise UserError(f"{where(i)}: counts {'end in the middle of a number' if text else 'are empty'}")
+    is_empty = np.diff(text_ends, prepend=0) == 0
+    cut = is_empty | (groups[text_ends - 1] > 31) if len(groups) else is_empty
+    if cut.any():
+        i = int(cut.argmax())
+        raise UserError(f"{where(i)}: counts {'are empty' if is_empty[i] else 'end in the middle of a number'}")
     number_ends = np.flatnonzero(groups < 0x20)
     lengths = np.diff(number_ends, prepend=-1)
     if lengths.max() > _GROUP_LIMIT:

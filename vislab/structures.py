@@ -6,7 +6,7 @@ Shape letters: B batch, T frames, Q queries, K classes, C channels, N instances,
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -63,16 +63,42 @@ class MaskPredictor(Protocol):
         ...
 
 
+@runtime_checkable
+class RegionMaskPredictor(MaskPredictor, Protocol):
+    """Masks made inside of boxes, one for each class (TeViT): who knows the class says which of them is meant."""
+
+    def __call__(self, batch_index: int, query_index: Tensor, labels: Tensor | None = None) -> Tensor:
+        """labels: (n,) int64, the class of each query, which may come with several; None: the best of each."""
+        ...
+
+    def on_regions(
+        self, batch_index: Tensor, query_index: Tensor, frame_index: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Masks of single frames of any clips, on their boxes; all arguments (n,) int64.
+
+        Returns logits (n, s, s), and the boxes that they span, (n, 4) xyxy in pixels of the input, without gradient.
+        """
+        ...
+
+
 @dataclass
 class ModelOutput:
     """What every clip-level model returns.
 
-    pred_logits: (B, Q, K), before the sigmoid. pred_boxes: (B, Q, T, 4), cxcywh in [0, 1].
-    frame_queries: (B, T, Q, C) or None. aux_outputs: the same of earlier decoder layers, first layer first.
+    pred_logits: before the sigmoid, (B, Q, K), or (B, Q, T, K) where every frame has logits of its own.
+    pred_boxes: (B, Q, T, 4), cxcywh in [0, 1]; NaN where the model predicts none. pred_masks: None if this layer,
+    an auxiliary one, predicts no masks. frame_queries: (B, T, Q, C) or None. aux_outputs: the same of earlier decoder
+    layers, first layer first.
     """
 
     pred_logits: Tensor
     pred_boxes: Tensor
-    pred_masks: MaskPredictor
+    pred_masks: MaskPredictor | None
     frame_queries: Tensor | None = None
     aux_outputs: list[ModelOutput] = field(default_factory=list)
+
+    def class_scores(self) -> Tensor:
+        """(B, Q, K) float32 in [0, 1]: sigmoid; of frame logits the mean over the frames (DeVIS
+        src/models/devis_segmentation.py:129-146, TeViT mmdet/models/roi_heads/tevit_roi_head.py:257-275)."""
+        scores = self.pred_logits.float().sigmoid()
+        return scores.mean(2) if scores.dim() == 4 else scores

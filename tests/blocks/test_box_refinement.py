@@ -8,7 +8,7 @@ import pytest
 import torch
 from slow_deformable import noise
 
-from vislab.blocks.box_refinement import inverse_sigmoid, refine
+from vislab.blocks.box_refinement import box_heads, inverse_sigmoid, refine
 
 
 def test_inverse_sigmoid_inverts_the_sigmoid() -> None:
@@ -40,3 +40,11 @@ def test_a_point_leaves_the_size_to_the_update() -> None:
 def test_updates_add_up() -> None:
     first, second, box = noise(3, 4, seed=1), noise(3, 4, seed=2), noise(3, 4, seed=3).sigmoid()
     torch.testing.assert_close(refine(second, refine(first, box)), refine(first + second, box))
+
+
+def test_new_box_heads_move_nothing_and_the_first_starts_small() -> None:
+    heads = box_heads(8, 3)
+    updates = [head(torch.randn(5, 8)) for head in heads]
+    torch.testing.assert_close(updates[0], torch.tensor([0.0, 0.0, -2.0, -2.0]).expand(5, 4))
+    assert not torch.stack(updates[1:]).any()
+    assert len({id(parameter) for parameter in heads.parameters()}) == 3 * 6

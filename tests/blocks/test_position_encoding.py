@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 
-from vislab.blocks.position_encoding import spatial_sine_encoding, temporal_sine_encoding
+from vislab.blocks.position_encoding import (
+    LearnedTemporalEncoding,
+    clip_sine_encoding,
+    sine_encoding,
+    spatial_sine_encoding,
+    temporal_sine_encoding,
+)
 
 
 def sine(position: float, channel: int, channels: int) -> float:
@@ -81,3 +87,48 @@ def test_a_longer_clip_does_not_rescale_the_index_encoding() -> None:
     assert torch.equal(temporal_sine_encoding(9, 8)[:4], temporal_sine_encoding(4, 8))
     long, short = (temporal_sine_encoding(frames, 8, "normalised") for frames in (9, 4))
     assert not torch.allclose(long[:4], short)
+
+
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "valid"), [(1, 1, 1, (1, 1)), (3, 4, 5, (2, 3)), (2, 3, 2, (3, 2))]
+)
+def test_clip_encoding_equals_loops(frames: int, height: int, width: int, valid: tuple[int, int]) -> None:
+    """VisTR: a third each for frame, row and column, every one counted up to 2 pi; padding is at 0 on its axes."""
+    padding = torch.ones(2, height, width, dtype=torch.bool)
+    padding[0, : valid[0], : valid[1]] = False
+    padding[1] = False
+    found = clip_sine_encoding(padding, frames, 12)
+    assert found.shape == (2, frames, height, width, 12)
+    for sample, (rows, columns) in enumerate((valid, (height, width))):
+        for t in range(frames):
+            for i in range(height):
+                for j in range(width):
+                    inside = i < rows and j < columns
+                    counts = (
+                        (t + 1) / frames if inside else 0,
+                        min(i + 1, rows) / rows if j < columns else 0,
+                        min(j + 1, columns) / columns if i < rows else 0,
+                    )
+                    expected = [sine(count * 2 * math.pi, c, 4) for count in counts for c in range(4)]
+                    assert found[sample, t, i, j].tolist() == pytest.approx(expected, abs=2e-5)
+
+
+def test_clip_encoding_needs_three_even_parts() -> None:
+    with pytest.raises(AssertionError, match="multiple of 6"):
+        clip_sine_encoding(torch.zeros(1, 2, 2, dtype=torch.bool), 2, 8)
+
+
+def test_learned_encoding_is_one_standard_normal_vector_per_frame() -> None:
+    torch.manual_seed(0)
+    encoding = LearnedTemporalEncoding(6, 4096)
+    assert encoding() is encoding.weight and encoding.weight.shape == (6, 4096)
+    torch.testing.assert_close(encoding().std(dim=1), torch.ones(6), atol=0.05, rtol=0)
+    assert encoding().mean(dim=1).abs().max() < 0.1
+
+
+def test_numbers_are_encoded_as_they_are() -> None:
+    found = sine_encoding(torch.tensor([[0, 7, 300]]), 6)
+    assert found.shape == (1, 3, 6) and found.dtype == torch.float32
+    torch.testing.assert_close(found[0, 1], temporal_sine_encoding(8, 6)[7])
+    assert found[0, 2].tolist() == pytest.approx([sine(300, c, 6) for c in range(6)], abs=1e-4)
+    assert sine_encoding(torch.tensor([0.5], dtype=torch.float64), 4).dtype == torch.float64

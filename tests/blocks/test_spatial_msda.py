@@ -102,6 +102,14 @@ def test_padded_tokens_count_as_zero_value() -> None:
     )
 
 
+def test_padded_tokens_are_sampled_as_they_are_without_a_mask() -> None:
+    block, (query, reference, memory, shapes, padding) = build(), inputs()
+    assert torch.equal(
+        block(query, reference, memory, shapes, None),
+        block(query, reference, memory, shapes, torch.zeros_like(padding)),
+    )
+
+
 def test_everything_padded_leaves_the_output_bias() -> None:
     block = build()
     query, reference, memory, shapes, padding = inputs()

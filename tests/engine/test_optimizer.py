@@ -8,6 +8,7 @@ from engine_fakes import FakeCriterion, FakeModel
 
 from vislab.engine.config import TrainConfig
 from vislab.engine.optimizer import build_optimizer, schedule_factor, set_learning_rate
+from vislab.errors import UserError
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group_at_its_rate() -> None:
@@ -22,6 +23,54 @@ def test_every_trainable_parameter_is_in_exactly_one_group_at_its_rate() -> None
         assert rates.pop(id(parameter), None) == (None if name == "frozen" else expected.get(name.split(".")[0], 1.0))
     assert sorted(rates) == sorted(id(parameter) for parameter in criterion.parameters())
     assert set(rates.values()) == {1.0}
+
+
+def rates_by_name(config: TrainConfig, model: FakeModel) -> dict[str, float | None]:
+    """Learning rate of every parameter, None where it is not trained."""
+    criterion = FakeCriterion()
+    optimizer = build_optimizer(model, criterion, config)
+    set_learning_rate(optimizer, config, 0)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    named = [*model.named_parameters(), *((f"criterion.{name}", p) for name, p in criterion.named_parameters())]
+    return {name: rates.get(id(parameter)) for name, parameter in named}
+
+
+def test_multipliers_come_first_and_the_first_that_fits_decides() -> None:
+    """The rates of DeVIS' mask-head training on COCO: mask head 2e-4, encoder and decoder 2e-5, backbone 1e-5; the
+    released configuration freezes the class heads as well."""
+    rates = (("box_head", 10.0), ("class_head", 0.0), ("head.bias", 7.0), ("backbone", 0.5))
+    config = TrainConfig(10, 1, learning_rate=2e-5, multipliers=rates)
+    model = FakeModel()
+    found = rates_by_name(config, model)
+    expected = {
+        "backbone.weight": 1e-5, "backbone.bias": 1e-5, "query_embed.weight": 2e-5, "frozen": None,
+        "sampling_offsets.weight": 2e-6, "sampling_offsets.bias": 2e-6, "class_head.weight": None,
+        "class_head.bias": None, "box_head.weight": 2e-4, "box_head.bias": 2e-4, "criterion.head.weight": 2e-5,
+        "criterion.head.bias": 1.4e-4,
+    }  # fmt: skip
+    assert found == {name: rate and pytest.approx(rate) for name, rate in expected.items()}
+    assert not model.class_head.weight.requires_grad and model.box_head.weight.requires_grad
+
+
+def test_one_part_alone_is_trained() -> None:
+    config = TrainConfig(10, 1, learning_rate=1.0, multipliers=(("box_head", 1.0), ("", 0.0)))
+    model = FakeModel()
+    trained = {name for name, rate in rates_by_name(config, model).items() if rate is not None}
+    assert trained == {"box_head.weight", "box_head.bias"}
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["box_head.weight", "box_head.bias"]
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "words"),
+    [
+        ((("mask_hed", 1.0),), ["train.multipliers", "'mask_hed'", "backbone, box_head"]),
+        ((("", 0.0),), ["no parameter"]),
+    ],
+)
+def test_multipliers_that_cannot_be_meant(multipliers: tuple[tuple[str, float], ...], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        build_optimizer(FakeModel(), FakeCriterion(), TrainConfig(10, 1, multipliers=multipliers))
+    assert all(word in str(error.value) for word in words), str(error.value)
 
 
 def test_a_parameter_under_two_names_is_stepped_once() -> None:

@@ -11,13 +11,22 @@ from typing import Any
 
 import pytest
 
-from vislab.config import from_dict, replace_path, to_dict
+from vislab.blocks.inter_frame_recurrent import InterFrameRecurrentConfig
+from vislab.config import from_dict, replace_path, to_dict, with_changes
 from vislab.data import DatasetConfig
 from vislab.data.sampling import SamplingConfig
 from vislab.engine.config import EvalConfig, InitialWeights, RunConfig, TrainConfig
 from vislab.errors import UserError
 from vislab.losses.criterion import CriterionConfig
+from vislab.losses.mask_criterion import MaskCriterionConfig
+from vislab.losses.trajectory_criterion import TrajectoryCriterionConfig, tevit_losses
+from vislab.models.devis import DevisConfig
+from vislab.models.mask2former_vis import Mask2FormerVISConfig
 from vislab.models.seqformer import SeqFormerConfig
+from vislab.models.tevit import TeViTConfig
+from vislab.models.vistr import VisTRConfig
+from vislab.stitching.augmentation import TestTimeAugmentationConfig
+from vislab.stitching.config import ClipInferenceConfig
 
 DATA = DatasetConfig("synthetic-ytvis19")
 RUN = RunConfig(
@@ -29,11 +38,76 @@ RUN = RunConfig(
     evaluation=EvalConfig(DATA),
     init=InitialWeights("a/weights.safetensors", "0" * 64),
 )
+DEVIS = replace(
+    RUN,
+    model=DevisConfig(),
+    criterion=TrajectoryCriterionConfig(),
+    train=TrainConfig(steps=100, batch_size=4, multipliers=(("mask_head", 10.0), ("class_heads", 0.0))),
+    sampling=SamplingConfig(clip_length=6),
+    evaluation=EvalConfig(DATA, clips=ClipInferenceConfig()),
+)
+VISTR = replace(DEVIS, model=VisTRConfig(), sampling=SamplingConfig(clip_length=36), evaluation=EvalConfig(DATA))
+TEVIT = replace(RUN, model=TeViTConfig(), criterion=tevit_losses())
+MASK2FORMER = replace(RUN, model=Mask2FormerVISConfig(), criterion=MaskCriterionConfig())
 
 
-def test_a_run_survives_json() -> None:
-    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(RUN)))) == RUN
-    assert from_dict(RunConfig, to_dict(RUN)).eval_key == RUN.eval_key
+@pytest.mark.parametrize("run", [RUN, DEVIS, VISTR, TEVIT, MASK2FORMER])
+def test_a_run_survives_json(run: RunConfig) -> None:
+    assert from_dict(RunConfig, json.loads(json.dumps(to_dict(run)))) == run
+    assert from_dict(RunConfig, to_dict(run)).eval_key == run.eval_key
+
+
+def test_clip_lengths_are_changed_together() -> None:
+    lengths = {"model.clip_length": 3, "sampling.clip_length": 3, "evaluation.clips.clip_length": 3}
+    changed = with_changes(DEVIS, lengths | {"evaluation.clips.clip_stride": 1})
+    assert changed.model.clip_length == changed.sampling.clip_length == changed.evaluation.clips.clip_length == 3
+
+
+@pytest.mark.parametrize("path", ["sampling.clip_length", "evaluation.clips.clip_length"])
+def test_a_model_for_clips_of_one_length_is_given_no_others(path: str) -> None:
+    with pytest.raises(UserError, match=f"^{path} is 5, expected 6, as model.clip_length is$"):
+        replace_path(DEVIS, path, 5)
+
+
+def test_a_model_for_clips_of_any_length_is_trained_and_evaluated_with_any() -> None:
+    changes = {"sampling.clip_length": 2, "evaluation.clips": ClipInferenceConfig(clip_length=9)}
+    assert with_changes(RUN, changes).model.clip_length is None
+
+
+@pytest.mark.parametrize(
+    ("run", "criterion", "expected"),
+    [
+        (DEVIS, CriterionConfig(), "CriterionConfig', expected TrajectoryCriterionConfig.*DevisConfig"),
+        (RUN, TrajectoryCriterionConfig(), "TrajectoryCriterionConfig', expected CriterionConfig.*SeqFormerConfig"),
+    ],
+)
+def test_the_criterion_fits_the_model(run: RunConfig, criterion: Any, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        replace(run, criterion=criterion)
+
+
+def test_cross_frame_losses_need_queries_of_frames() -> None:
+    layer = InterFrameRecurrentConfig()
+    recurrent = {"model.decoder.layer": layer, "criterion.cross_frame_weight": 0.3}
+    assert with_changes(MASK2FORMER, recurrent).model.decoder.layer == layer
+    with pytest.raises(UserError, match="^criterion.cross_frame_weight is 0.3, expected 0 for a model.decoder.layer"):
+        replace_path(MASK2FORMER, "criterion.cross_frame_weight", 0.3)
+
+
+def test_augmentation_is_for_whole_videos() -> None:
+    augmentation = TestTimeAugmentationConfig((80, 96))
+    changed = replace_path(RUN, "evaluation.augmentation", augmentation)
+    assert changed.train_key == RUN.train_key and changed.eval_key != RUN.eval_key
+    with pytest.raises(UserError, match="evaluation.augmentation is for whole videos"):
+        replace_path(changed, "evaluation.clips", ClipInferenceConfig())
+    with pytest.raises(UserError, match=r"evaluation.augmentation.short_sides is \(\), expected at least one"):
+        TestTimeAugmentationConfig(())
+
+
+def test_options_that_came_later_leave_the_keys_of_earlier_runs_alone() -> None:
+    """Keys of finished runs stand in committed results: these two were computed before the options existed."""
+    run = replace(RUN, train=replace(RUN.train, multipliers=()), evaluation=replace(RUN.evaluation, clips=None))
+    assert (run.train_key, run.eval_key) == ("ca8f1ab0c434e70b", "5ae823013fd3bc2f")
 
 
 @pytest.mark.parametrize(
@@ -55,6 +129,13 @@ def test_everything_that_shapes_the_weights_changes_both_keys(path: str, value: 
 def test_the_evaluation_changes_its_own_key_only(path: str, value: Any) -> None:
     changed = replace_path(RUN, path, value)
     assert changed.train_key == RUN.train_key and changed.eval_key != RUN.eval_key
+
+
+def test_what_a_model_does_at_inference_only_changes_the_evaluation_s_key_only() -> None:
+    changed = replace_path(TEVIT, "model.backbone.inference_tokens", "zero")
+    assert changed.train_key == TEVIT.train_key and changed.eval_key != TEVIT.eval_key
+    again = replace_path(changed, "model.backbone.inference_tokens", "random")
+    assert again.eval_key not in (changed.eval_key, TEVIT.eval_key)
 
 
 def test_where_the_initial_weights_lie_changes_no_key() -> None:
@@ -88,6 +169,7 @@ def test_initial_weights_are_known_by_their_content(tmp_path: Path) -> None:
         ({"log_every": 0}, ["train.log_every"]),
         ({"learning_rate": -1.0}, ["train.learning_rate", "-1.0"]),
         ({"warmup_steps": 101}, ["train.warmup_steps", "101", "0 to 100"]),
+        ({"multipliers": (("head", -0.5),)}, ["train.multipliers", "'head'", "-0.5"]),
     ],
 )
 def test_impossible_training_is_refused(changes: dict[str, Any], words: list[str]) -> None:

@@ -18,8 +18,8 @@ from vislab.engine.diagnose import TrainingError
 from vislab.engine.optimizer import build_optimizer
 from vislab.engine.progress import Silent
 from vislab.engine.seeding import seed_torch
-from vislab.engine.train import MicroBatch, accumulate_gradients, train
-from vislab.structures import Batch
+from vislab.engine.train import MicroBatch, accumulate_gradients, train, train_step
+from vislab.structures import Batch, ModelOutput, Targets
 
 VIDEOS = FakeVideos()
 CONFIG = TrainConfig(
@@ -50,6 +50,11 @@ class Watcher(Silent):
         self.losses.append(loss)
         if step == self.stop_at:
             raise KeyboardInterrupt
+
+
+class NoBoxes(FakeCriterion):
+    def forward(self, output: ModelOutput, targets: list[Targets], mask_stride: int) -> dict[str, Tensor]:
+        return {"class": output.pred_logits.square().mean()}
 
 
 def run(folder: Path, watcher: Watcher, config: TrainConfig = CONFIG) -> tuple[dict[str, Tensor], Elapsed]:
@@ -89,6 +94,24 @@ def test_training_learns_and_does_not_touch_what_is_frozen(tmp_path: Path) -> No
     before = fresh_state().tensors()
     unchanged = [name for name in before if torch.equal(tensors[name], before[name])]
     assert unchanged == ["model.frozen", "model.scale"]
+
+
+def test_one_part_alone_learns(tmp_path: Path) -> None:
+    config = replace(CONFIG, multipliers=(("box_head", 1.0), ("", 0.0)))
+    tensors, _ = run(tmp_path, Watcher(), config)
+    before = fresh_state().tensors()
+    changed = [name for name in before if not name.startswith("optimizer") and not tensors[name].equal(before[name])]
+    assert changed == ["model.box_head.weight", "model.box_head.bias"]
+
+
+def test_clips_from_which_the_trained_part_learns_nothing_are_passed_over() -> None:
+    state = fresh_state(replace(CONFIG, multipliers=(("box_head", 1.0), ("", 0.0))))
+    batch = load(MicroBatch(3, 0, 2))
+    state.criterion = NoBoxes()
+    before = state.tensors()
+    losses, norm = train_step(state, [batch], CONFIG, 5, 3)
+    assert losses["class"] > 0 and norm == 0
+    assert_same_bits(state.tensors(), before)
 
 
 def test_the_journal_averages_between_lines(tmp_path: Path) -> None:

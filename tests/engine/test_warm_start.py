@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vislab.config import digest
 from vislab.engine.config import InitialWeights
 from vislab.engine.warm_start import warm_start
 from vislab.errors import UserError
@@ -33,6 +35,14 @@ def test_what_fits_is_loaded_and_everything_is_accounted_for(tmp_path: Path) -> 
     after = target.state_dict()
     assert torch.equal(after["a.weight"], source["a"].weight)  # type: ignore[index]
     assert torch.equal(after["b.weight"], before["b.weight"])
+
+
+def test_parts_can_be_left_out(tmp_path: Path) -> None:
+    init = saved(tmp_path / "w", dict(model().state_dict()))
+    target = model()
+    report = warm_start(target, InitialWeights(init.path, init.sha256, without=("b.",)))
+    assert report.loaded == ("a.bias", "a.weight") and report.fresh == ("b.bias", "b.weight") and not report.dropped
+    assert digest(init) == digest(InitialWeights("elsewhere", init.sha256)) != digest(replace(init, without=("b.",)))
 
 
 def test_a_model_may_adapt_what_it_is_given(tmp_path: Path) -> None:

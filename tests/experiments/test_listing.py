@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import devis
 import taformer
-from listing import duration, num_runs, print_list, status
+from listing import duration, num_runs, num_trainings, print_list, status
 from rich.console import Console
 
 from vislab.report.files import table_path, write_table
@@ -35,6 +36,12 @@ def test_every_table_with_cost_and_status(tmp_path: Path) -> None:
 def test_runs_are_rows_times_data_sets() -> None:
     assert num_runs(taformer.T3, "tiny") == 8 and num_runs(taformer.T3, "paper") == 4
     assert num_runs(taformer.T1, "tiny") == 1 and num_runs(taformer.T1, "paper") == 2
+
+
+def test_rows_that_differ_at_inference_cost_one_training() -> None:
+    assert (num_runs(devis.T5, "tiny"), num_trainings(devis.PAPER, devis.T5, "tiny")) == (8, 2)
+    assert (num_runs(devis.T1, "paper"), num_trainings(devis.PAPER, devis.T1, "paper")) == (10, 9)
+    assert num_trainings(taformer.PAPER, taformer.T3, "tiny") == 8
 
 
 def test_duration() -> None:

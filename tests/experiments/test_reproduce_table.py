@@ -13,6 +13,7 @@ import pytest
 import reproduce_table
 import tables
 import taformer
+from fake_launcher import FakeLauncher, finish
 from reproduce_table import main
 from rich.console import Console
 
@@ -22,7 +23,7 @@ from vislab.metrics import evaluate
 from vislab.metrics.video_ap import match
 from vislab.records import RunStore, write_json
 from vislab.report.files import read_table, table_path
-from vislab.study.launch import Outcome, failure_path
+from vislab.study.launch import Outcome
 from vislab.study.plan import Job
 
 
@@ -30,42 +31,6 @@ from vislab.study.plan import Job
 def smoke_starts_afresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of every scale start from fresh weights here, so that no test needs a weights file."""
     monkeypatch.setattr(reproduce_table, "PAPERS", {"taformer": replace(taformer.PAPER, pretraining=None)})
-
-
-class FakeLauncher:
-    """Finishes every run with the same predictions; runs of the seeds in `failing` fail; remembers what it did."""
-
-    def __init__(self, failing: Sequence[int] = ()) -> None:
-        self.failing, self.launched = failing, list[Job]()
-
-    def __call__(self, jobs: Sequence[Job], store: RunStore, *_: Any, **__: Any) -> Outcome:
-        self.launched += jobs
-        outcome = Outcome()
-        for job in jobs:
-            for index, run in enumerate(job.runs):
-                if run.seed in self.failing:
-                    outcome.failed[job.keys(index)] = "it broke"
-                    write_json(failure_path(store, *job.keys(index)), {"error": "it broke"})
-                else:
-                    finish(store, job.keys(index), run.seed)
-        return outcome
-
-
-def finish(store: RunStore, keys: tuple[str, str], seed: int) -> None:
-    folder = store.eval_dir(*keys)
-    record = {"train_key": keys[0], "eval_key": keys[1], "seed": seed, "train_seconds": 60, "eval_seconds": 6}
-    write_json(folder / "result.json", record | {"peak_memory_bytes": 2**30})
-    mask = {"size": [2, 2], "counts": [0, 4]}
-    truth = {
-        "videos": [{"id": 1, "width": 2, "height": 2, "length": 1}, {"id": 2, "width": 2, "height": 2, "length": 1}],
-        "categories": [{"id": 1, "name": "x"}],
-        "annotations": [
-            {"id": i, "video_id": i, "category_id": 1, "iscrowd": 0, "segmentations": [mask], "areas": [4]}
-            for i in (1, 2)
-        ],
-    }
-    found = {"video_id": 1, "category_id": 1, "score": 0.9, "segmentations": [mask]}
-    match(truth, [found]).save(folder / "matches.npz")
 
 
 @pytest.fixture

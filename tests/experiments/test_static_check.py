@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import taformer
@@ -49,6 +49,16 @@ def test_exit_code(measured: float, code: int, word: str) -> None:
     subject = paper(measured)
     assert print_check(subject, subject.tables, Console(file=screen, width=120)) == code
     assert word in screen.getvalue()
+
+
+def test_a_disputed_cell_differs_without_an_error() -> None:
+    screen = io.StringIO()
+    subject = paper(53.0)
+    table = subject.tables[0]
+    rows = (replace(table.rows[0], disputed={"params_M": "a slip of the pen"}), *table.rows[1:])
+    subject = replace(subject, tables=(replace(table, rows=rows),))
+    assert print_check(subject, subject.tables, Console(file=screen, width=120)) == 0
+    assert "differs, as known" in screen.getvalue() and "a slip of the pen" in screen.getvalue()
 
 
 def test_the_papers_counts_are_met() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from loss_cases import random_boxes, random_targets, slow_giou
 
-from vislab.losses.boxes import box_losses
+from vislab.losses.boxes import BoxComparisonConfig, box_losses
 
 TARGETS = [random_targets(2, 3, 5, 1, [[1, 0, 1], [1, 1, 1]]), random_targets(1, 3, 5, 2, [[0, 1, 0]])]
 MATCHES = [(torch.tensor([3, 0]), torch.tensor([1, 0])), (torch.tensor([2]), torch.tensor([0]))]
@@ -74,3 +74,19 @@ def test_degenerate_boxes_have_finite_gradients() -> None:
 def test_gradients() -> None:
     boxes = BOXES.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: box_losses(x, TARGETS, MATCHES, 3.0), boxes)
+
+
+def test_boxes_may_be_compared_by_their_corners() -> None:
+    first, second = torch.tensor([0.5, 0.5, 0.2, 0.4]), torch.tensor([0.5, 0.6, 0.4, 0.4])
+    centres = BoxComparisonConfig().differences(first, second)
+    torch.testing.assert_close(centres, torch.tensor([0.0, 0.1, 0.2, 0.0]))
+    by_corners = BoxComparisonConfig(l1_format="xyxy").differences(first, second)
+    torch.testing.assert_close(by_corners, torch.tensor([0.1, 0.1, 0.1, 0.1]))
+
+
+@pytest.mark.parametrize(("eps", "of_points"), [(0.0, 0.0), (1e-6, 0.0)])
+def test_boxes_without_area_have_a_giou(eps: float, of_points: float) -> None:
+    comparison, point = BoxComparisonConfig(giou_eps=eps), torch.tensor([0.5, 0.5, 0.0, 0.0], requires_grad=True)
+    giou = comparison.giou(point, point.detach())
+    giou.backward()
+    assert giou.item() == of_points and point.grad is not None and point.grad.isfinite().all()

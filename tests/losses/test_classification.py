@@ -59,3 +59,18 @@ def test_without_instances_every_query_is_background() -> None:
     logits, empty = noise(1, 4, 3), torch.zeros(0, dtype=torch.int64)
     loss = classification_loss(logits, [random_targets(0, 1, 3, seed=1)], [(empty, empty)], 1.0)
     assert loss.item() == pytest.approx(sum(slow_focal(x, 0.0) for x in logits.flatten().tolist()), abs=1e-9)
+
+
+def test_frame_logits_are_positive_where_the_instance_is_present() -> None:
+    logits = noise(2, 4, 3, 5).requires_grad_()
+    targets = [random_targets(2, 3, 5, 1, [[1, 0, 1], [0, 1, 1]]), random_targets(1, 3, 5, seed=2)]
+    matches = [(torch.tensor([3, 0]), torch.tensor([1, 0])), (torch.tensor([2]), torch.tensor([0]))]
+    classification_loss(logits, targets, matches, 1.0).backward()
+    positives = {
+        (clip, int(q), t, int(target.labels[n]))
+        for clip, (target, match) in enumerate(zip(targets, matches, strict=True))
+        for q, n in zip(*match, strict=True)
+        for t in range(3)
+        if target.present[n, t]
+    }
+    assert {tuple(index) for index in (logits.grad < 0).nonzero().tolist()} == positives

@@ -8,7 +8,7 @@ import pytest
 import torch
 from loss_cases import noise, random_output, random_targets, slow_focal
 
-from vislab.losses.masks import dice_loss, mask_losses
+from vislab.losses.masks import dice_loss, mask_losses, squared_dice_loss
 
 TARGETS = [random_targets(2, 3, 5, 1, [[1, 0, 1], [1, 1, 1]]), random_targets(1, 3, 5, 2)]
 MATCHES = [(torch.tensor([2, 0]), torch.tensor([1, 0])), (torch.tensor([2]), torch.tensor([0]))]
@@ -44,6 +44,18 @@ def test_dice_of_perfect_and_of_empty_masks() -> None:
     logits = torch.where(target > 0, 100.0, -100.0)
     torch.testing.assert_close(dice_loss(logits, target), torch.zeros(2))
     torch.testing.assert_close(dice_loss(-logits, target), torch.tensor([1 - 1 / 4, 1 - 1 / 4]))
+
+
+def test_squared_dice_of_half_certain_masks() -> None:
+    target, logits = torch.tensor([[1.0, 0.0], [0.0, 0.0]]), torch.zeros(2, 2)
+    eps = 2e-5
+    expected = torch.tensor([1 - 2 * 0.5 / (2 * 0.25 + 1 + eps), 1.0])
+    torch.testing.assert_close(squared_dice_loss(logits, target), expected)
+
+
+def test_squared_dice_gradient() -> None:
+    target = torch.tensor([[1.0, 0.0, 1.0]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: squared_dice_loss(x, target), noise(1, 3).requires_grad_())
 
 
 def test_dice_gradient() -> None:

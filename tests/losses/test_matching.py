@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from loss_cases import random_boxes, random_output, random_targets, slow_cost
+from loss_cases import least_cost, random_boxes, random_output, random_targets, slow_cost
 
 from vislab.losses.matching import MatcherConfig, focal_class_cost, match_sequences, sequence_box_costs
 from vislab.structures import Targets
@@ -24,15 +24,6 @@ def cost_matrix(output, target: Targets, config: MatcherConfig, clip: int) -> li
         ]
         for q in queries
     ]
-
-
-def least_cost(cost: list[list[float]]) -> float:
-    queries, instances = len(cost), len(cost[0])
-    if queries >= instances:
-        choices = itertools.permutations(range(queries), instances)
-        return min(sum(cost[q][n] for n, q in enumerate(choice)) for choice in choices)
-    choices = itertools.permutations(range(instances), queries)
-    return min(sum(cost[q][n] for q, n in enumerate(choice)) for choice in choices)
 
 
 @pytest.mark.parametrize("config", [MatcherConfig(), MatcherConfig(1.0, 3.0, 0.5, box_power=1.0)])

@@ -76,6 +76,16 @@ def test_basic_interval_is_reflected_and_cut() -> None:
     assert basic_interval(0.7, replicates) == pytest.approx((1.4 - high, 1.4 - low))
     assert basic_interval(0.95, replicates)[1] == 1
     assert np.isnan(basic_interval(0.5, np.full(10, np.nan))).all()
+    assert basic_interval(-2.0, np.linspace(-3, -1, 1001), (-np.inf, 1)) == pytest.approx((-2.95, -1.05))
+    assert basic_interval(3.0, np.linspace(0, 6, 1001), (0, np.inf)) == pytest.approx((0.15, 5.85))
+
+
+def test_bounds_are_those_of_the_statistic() -> None:
+    values = 40 * np.random.default_rng(9).random(30)
+    found = bootstrap([mean_of(values)], bounds=(0, np.inf))
+    assert 10 < found.ci_low < values.mean() < found.ci_high < 30
+    cut = bootstrap([mean_of(values)])
+    assert (cut.ci_low, cut.ci_high) == (1, 1)
 
 
 def test_seeds_widen_the_interval() -> None:

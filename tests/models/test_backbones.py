@@ -34,6 +34,16 @@ def test_three_maps_of_the_stated_strides_and_widths(
 
 
 @pytest.mark.parametrize("config", [BACKBONE, BOTTLENECK, SWIN])
+def test_the_map_of_stride_4_comes_first_if_asked_for(config: ResNetConfig | SwinConfig) -> None:
+    backbone, without = config.build(stride4=True).eval(), config.build().eval()
+    images = torch.randn(2, 3, 32, 64)
+    finest, *rest = backbone(images)
+    assert finest.shape == (2, backbone.channels[0], 8, 16) and backbone.channels[1:] == without.channels
+    without.load_state_dict(backbone.state_dict(), strict=False)
+    torch.testing.assert_close(rest, without(images))
+
+
+@pytest.mark.parametrize("config", [BACKBONE, BOTTLENECK, SWIN])
 def test_images_do_not_meet(config: ResNetConfig | SwinConfig) -> None:
     backbone, images = config.build().eval(), torch.randn(2, 3, 64, 64)
     for both, alone in zip(backbone(images), backbone(images[1:]), strict=True):

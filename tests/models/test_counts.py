@@ -57,3 +57,45 @@ def test_released_extras_count_box_heads_twice() -> None:
     unused = 2 * (16 * 16 + 16)
     boxes = 3 * (2 * (16 * 16 + 16) + 16 * 4 + 4)
     assert counts["released"] == counts["unique"] + counts["buffers"] + boxes + unused
+
+
+@pytest.mark.parametrize(
+    ("changes", "unique"),
+    [({}, 48_250_172), ({"num_queries": 30}, 48_311_612), ({"num_queries": 30, "num_classes": 25}, 48_288_482)],
+    ids=["YouTube-VIS 2019", "YouTube-VIS 2021", "OVIS"],
+)
+def test_devis_counts_as_released(changes: dict, unique: int) -> None:
+    counts = parameter_counts(build_model("devis", device="meta", changes=changes))
+    assert counts["unique"] == unique
+    assert counts["trainable"] == unique - 222_400
+    if not changes:
+        assert counts["released"] == 49_152_084
+
+
+def test_deformable_detr_counts_as_released() -> None:
+    counts = parameter_counts(build_model("deformable-detr", device="meta"))
+    assert (counts["unique"], counts["trainable"], counts["released"]) == (40_849_660, 40_627_260, 41_751_572)
+
+
+K_TEMP_0 = {"encoder.temporal": None, "decoder.temporal": None}
+FOUR_LEVELS = {"num_levels": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "millions", "printed"),
+    [
+        ({"clip_length": 36}, 46.52, 47),
+        ({"clip_length": 36} | K_TEMP_0, 36.15, 36),
+        ({}, 37.47, None),
+        (K_TEMP_0, 35.99, 36),
+        (FOUR_LEVELS, 47.92, 48),
+        (FOUR_LEVELS | {"decoder.instance_aware": True}, 47.92, 48),
+    ],
+    ids=["T36 K4", "T36 K0", "T6 K4", "T6 K0", "4 levels", "instance-aware"],
+)
+def test_rows_of_devis_table_1(changes: dict, millions: float, printed: int | None) -> None:
+    """The paper's rows from Deformable VisTR on; it prints 41 M for T6 K4, which no configuration of it has."""
+    unique = parameter_counts(build_model("deformable-vistr", device="meta", changes=changes))["unique"]
+    assert unique / 1e6 == pytest.approx(millions, abs=0.005)
+    if printed is not None:
+        assert round(unique / 1e6) == printed

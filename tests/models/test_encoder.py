@@ -6,8 +6,9 @@ import pytest
 import torch
 from tiny_models import CHANNELS, HEADS, noise, randomise
 
+from vislab.blocks.clip_msda import ClipMSDAConfig
 from vislab.blocks.temporal_msda import TemporalMSDAConfig
-from vislab.models.encoder import Encoder, EncoderConfig, encoder_reference_points, valid_ratios
+from vislab.models.encoder import Encoder, EncoderConfig, Memory, encoder_reference_points, valid_ratios
 
 SHAPES = [(4, 6), (2, 3)]
 
@@ -107,3 +108,24 @@ def test_every_temporal_layer_widens_the_view_by_its_window() -> None:
     other[:, 5] = noise(2, 30, CHANNELS, seed=9)
     changed = (encoder(**x) - encoder(**(x | {"tokens": other}))).abs().amax((0, 2, 3)) > 1e-9
     assert changed.tolist() == [False, False, False, True, True, True]
+
+
+def test_every_frame_of_the_clip_sees_every_other_in_one_layer_of_devis() -> None:
+    config = EncoderConfig(num_layers=1, feed_forward_channels=24, temporal=ClipMSDAConfig(2))
+    encoder, x = randomise(Encoder(CHANNELS, HEADS, 2, config, dropout=0.0, clip_length=3)), inputs()
+    other = x["tokens"].clone()
+    other[:, 2] = noise(2, 30, CHANNELS, seed=9)
+    changed = (encoder(**x) - encoder(**(x | {"tokens": other}))).abs().amax((0, 2, 3)) > 1e-9
+    assert changed.tolist() == [True, True, True]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_references_on_padded_levels(size: int) -> None:
+    ratios = valid_ratios(MASKS).double()
+    memory = Memory(inputs()["tokens"], None, ratios, torch.tensor(SHAPES))
+    reference = noise(2, 3, 5, size, seed=3).sigmoid()
+    found = memory.on_levels(reference)
+    for clip in range(2):
+        for level in range(2):
+            scale = torch.cat([ratios[clip, level]] * (size // 2))
+            torch.testing.assert_close(found[clip, :, :, level], reference[clip] * scale)

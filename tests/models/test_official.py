@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from vislab.errors import UserError
 from vislab.models.backbones import RESNET50, ResNetConfig
-from vislab.models.official import convert_seqformer, load_official, seqformer_name
+from vislab.models.official import load_official
+from vislab.models.official.checkpoint import convert
+from vislab.models.official.seqformer import seqformer_name
 from vislab.models.presets import build_model
 from vislab.models.seqformer import SeqFormer
 
@@ -136,7 +138,7 @@ def test_what_the_training_script_stores_beside_the_weights(tmp_path: Path) -> N
 
 def test_batches_tracked_are_skipped() -> None:
     released = released_state(new_model(seed=1)) | {"detr.backbone.0.body.bn1.num_batches_tracked": torch.tensor(3)}
-    assert convert_seqformer(released).keys() == new_model(seed=2).state_dict().keys()
+    assert convert(released, seqformer_name).keys() == new_model(seed=2).state_dict().keys()
 
 
 def drop(name: str) -> Callable[[State], State]:
@@ -197,7 +199,9 @@ def test_no_code_of_a_checkpoint_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_wrong_source_or_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown source 'devis': expected seqformer"):
+    with pytest.raises(UserError, match="unknown source 'detr': expected one of seqformer, devis, deformable-detr"):
+        load_official(new_model(seed=1), tmp_path, source="detr")
+    with pytest.raises(UserError, match="source 'devis' fits a Devis model, got SeqFormer"):
         load_official(new_model(seed=1), tmp_path, source="devis")
     with pytest.raises(UserError, match="fits a SeqFormer model, got Linear"):
         load_official(nn.Linear(1, 1), tmp_path)

@@ -17,24 +17,30 @@ from vislab.models.presets import PRESETS, Scale, build_model, seqformer, taform
 def test_every_model_builds_on_the_meta_device(name: str, scale: Scale) -> None:
     model = build_model(name, scale, device="meta")
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
-    assert (model.config.encoder.temporal is not None) == (name == "taformer")
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_smallest_models_run(name: str) -> None:
     model = build_model(name, "smoke").eval()
-    output = model(torch.randn(1, 2, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
-    assert output.pred_boxes.shape == (1, model.config.num_queries, 2, 4)
-    assert output.pred_masks(0, torch.tensor([0])).shape == (1, 2, 16, 16)
+    frames = model.clip_length or 2
+    output = model(torch.randn(1, frames, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+    assert output.pred_boxes.shape == (1, model.config.num_queries, frames, 4)
+    assert (output.pred_masks is None) == (name == "deformable-detr")
+    if output.pred_masks is not None:
+        side = 64 // model.mask_stride
+        assert output.pred_masks(0, torch.tensor([0])).shape == (1, frames, side, side)
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_model_runs_on_the_meta_device(name: str) -> None:
     """Counting operations needs shapes only."""
     model = build_model(name, "smoke", device="meta").eval()
+    frames = model.clip_length or 2
     with torch.device("meta"):
-        output = model(torch.zeros(1, 2, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
-        assert output.pred_masks(0, torch.arange(3)).shape == (3, 2, 16, 16)
+        output = model(torch.zeros(1, frames, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.bool))
+        if output.pred_masks is not None:
+            side = 64 // model.mask_stride
+            assert output.pred_masks(0, torch.arange(3)).shape == (3, frames, side, side)
 
 
 def test_taformer_is_seqformer_with_its_temporal_slots_filled() -> None:
@@ -65,7 +71,7 @@ def test_a_slot_is_filled_before_its_fields_are_changed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "seqfomer"}, "unknown model 'seqfomer': expected one of seqformer, taformer"),
+        ({"name": "seqfomer"}, "unknown model 'seqfomer': expected one of seqformer, taformer, deformable-detr, "),
         ({"name": "seqformer", "scale": "huge"}, "unknown scale 'huge': expected one of smoke, tiny, small, paper"),
         ({"name": "seqformer", "queries": 5}, "unknown field 'queries' of seqformer: expected one of backbone, num_c"),
         ({"name": "taformer", "changes": {"encoder.tempral.window": 1}}, "'encoder' .* has num_layers.*temporal"),

@@ -10,13 +10,16 @@ from tiny_models import CHANNELS, SEQFORMER, TAFORMER, build, clips, noise, rand
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vislab.blocks.clip_msda import ClipMSDAConfig
 from vislab.blocks.dynamic_mask_head import dynamic_masks
 from vislab.blocks.temporal_msda import TemporalMSDAConfig
 from vislab.errors import UserError
 from vislab.models.backbones import ResNetConfig, SwinConfig
-from vislab.models.seqformer import MaskHeadConfig, SeqFormer, SeqFormerConfig, grid_points
+from vislab.models.queries import grid_points
+from vislab.models.seqformer import MaskHeadConfig, SeqFormer, SeqFormerConfig
 
 EVERY_QUERY = torch.arange(SEQFORMER.num_queries)
+CLIP_ENCODER = replace(SEQFORMER.encoder, temporal=ClipMSDAConfig(2))
 SWIN = SwinConfig(depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), embed_dim=8, window_size=4)
 
 
@@ -195,13 +198,6 @@ def test_float32_and_float64_agree() -> None:
     torch.testing.assert_close(rounded.pred_logits, exact.pred_logits.float(), atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("count", [1, 15, 16, 300])
-def test_grid_points_are_distinct_and_inside(count: int) -> None:
-    points = grid_points(count)
-    assert points.shape == (count, 2) and ((points > 0) & (points < 1)).all()
-    assert len({tuple(point) for point in points.tolist()}) == count
-
-
 def test_grid_references_are_the_first_references() -> None:
     model = replace(SEQFORMER, reference_init="grid").build().eval()
     output = model(*(x.float() if x.is_floating_point() else x for x in clips()))
@@ -220,6 +216,8 @@ def test_new_model_predicts_rare_classes() -> None:
         ({"num_levels": 2}, "num_levels is 2, expected at least 3"),
         ({"num_heads": 3}, "hidden_dim is 16, expected a multiple of 4 and of num_heads, 3"),
         ({"hidden_dim": 6, "num_heads": 2}, "hidden_dim is 6, expected a multiple of 4"),
+        ({"encoder": CLIP_ENCODER}, "clip_length is None, expected the number of frames of a clip, which ClipMSDA"),
+        ({"encoder": CLIP_ENCODER, "clip_length": 0}, "clip_length is 0, expected None or at least 1"),
     ],
 )
 def test_settings_that_cannot_be(changes: dict, message: str) -> None:
@@ -248,3 +246,23 @@ def test_autocast_keeps_boxes_and_masks_in_float32(init: str) -> None:
     torch.testing.assert_close(output.pred_boxes, expected.pred_boxes, atol=0.01, rtol=0)
     (output.pred_logits.float().sum() + output.pred_boxes.sum() + masks.tanh().sum()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("config", [SEQFORMER, TAFORMER], ids=["seqformer", "taformer"])
+def test_devis_attention_in_the_encoder(config: SeqFormerConfig) -> None:
+    """ClipMSDA takes T-MSDA's place; the model then takes clips of its clip_length only."""
+    model = build(replace(config, encoder=CLIP_ENCODER, clip_length=3))
+    assert model.clip_length == 3 and build(config).clip_length is None
+    total(model).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    images, padding = clips()
+    before, after = model(images, padding), model(images[:, [0, 2, 1]], padding)
+    assert not torch.allclose(before.pred_logits, after.pred_logits)
+    with pytest.raises(UserError, match="clip of 4 frames, expected the model's clip_length of 3"):
+        model(*clips(frames=4))
+
+
+def test_devis_attention_without_temporal_points_is_seqformer() -> None:
+    encoder = replace(CLIP_ENCODER, temporal=ClipMSDAConfig(0))
+    model, plain = build(replace(SEQFORMER, encoder=encoder)), build(SEQFORMER)
+    assert_same(model(*clips()), plain(*clips()), atol=0, rtol=0)

@@ -7,12 +7,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from vislab.blocks.clip_msda import ClipMSDAConfig
 from vislab.blocks.temporal_msda import TemporalMSDAConfig
 from vislab.blocks.temporal_self_attention import TemporalSelfAttentionConfig
 from vislab.models.backbones import ResNetConfig
-from vislab.models.encoder import EncoderConfig
-from vislab.models.query_decoder import DecoderConfig, Memory
+from vislab.models.devis import Devis, DevisConfig
+from vislab.models.encoder import EncoderConfig, Memory
+from vislab.models.query_decoder import DecoderConfig
 from vislab.models.seqformer import SeqFormer, SeqFormerConfig
+from vislab.models.trajectory_decoder import TrajectoryDecoderConfig
 
 CHANNELS, HEADS = 16, 2
 BACKBONE = ResNetConfig(
@@ -28,6 +31,14 @@ TAFORMER = replace(
     encoder=replace(SEQFORMER.encoder, temporal=TemporalMSDAConfig(num_points=2, window=1)),
     decoder=replace(SEQFORMER.decoder, temporal_attention=TemporalSelfAttentionConfig()),
     temporal_position="index",
+)
+DEVIS = DevisConfig(
+    backbone=BACKBONE, num_classes=3, num_queries=4, clip_length=3, hidden_dim=CHANNELS, num_heads=HEADS, num_levels=3,
+    dropout=0.0, encoder=EncoderConfig(num_layers=2, feed_forward_channels=24, temporal=ClipMSDAConfig(2)),
+    decoder=TrajectoryDecoderConfig(num_layers=3, feed_forward_channels=24), mask_layers=(1,),
+)  # fmt: skip
+IMAGE_MODE = replace(
+    DEVIS, clip_length=1, encoder=replace(DEVIS.encoder, temporal=None), decoder=replace(DEVIS.decoder, temporal=None)
 )
 
 
@@ -45,6 +56,10 @@ def randomise(module: torch.nn.Module, seed: int = 0, scale: float = 0.3) -> tor
 
 
 def build(config: SeqFormerConfig, seed: int = 0) -> SeqFormer:
+    return randomise(config.build(), seed).eval()
+
+
+def build_devis(config: DevisConfig = DEVIS, seed: int = 0) -> Devis:
     return randomise(config.build(), seed).eval()
 
 

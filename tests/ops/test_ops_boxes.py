@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vislab.ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, generalized_box_iou, generalized_box_iou_pairwise
+from vislab.ops.boxes import box_iou_pairwise
 
 
 def random_boxes(count: int, seed: int) -> torch.Tensor:
@@ -45,6 +46,7 @@ def test_known_values() -> None:
     assert generalized_box_iou(unit, unit) == 1
     assert generalized_box_iou(unit, unit + 1) == -0.5  # two of the four quarters of the hull
     assert generalized_box_iou(unit, unit, eps=1.0) == 0.5
+    assert generalized_box_iou(unit, unit + 2, eps=1.0) == (0 + 1) / (2 + 1) - (7 + 1) / (9 + 1)
 
 
 @pytest.mark.parametrize("eps", [0.0, 1e-6])
@@ -64,3 +66,10 @@ def test_gradcheck() -> None:
 
 def test_no_boxes() -> None:
     assert generalized_box_iou_pairwise(torch.zeros(0, 4), torch.zeros(3, 4)).shape == (0, 3)
+
+
+def test_iou_of_pairs() -> None:
+    a = torch.tensor([[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 1.0, 3.0]])
+    b = torch.tensor([[1.0, 1.0, 3.0, 2.0], [0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
+    torch.testing.assert_close(box_iou_pairwise(a, b), torch.tensor([[1 / 5, 1.0, 0.0], [0.0, 0.0, 0.0]]))
+    assert box_iou_pairwise(a[:0], b).shape == (0, 3)

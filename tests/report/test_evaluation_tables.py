@@ -65,3 +65,17 @@ def test_comparison(models: list[Evaluation]) -> None:
     print_comparison(frame.query("metric in ('AP', 'FP', 'PT')"), ("a", "b"), (3, 3), console)
     text = console.file.getvalue().partition("a against b")[2]  # type: ignore[attr-defined]
     assert "↓ worse" in text and "one per training seed" not in text
+
+
+@pytest.mark.parametrize("name", ["[red]x", "[/]", "[/red]y", "[link=z]", "a\\[b"])
+def test_names_that_look_like_markup_are_shown_as_they_are(name: str) -> None:
+    truth = ground_truth()
+    truth["categories"][1]["name"] = name
+    for record in truth["videos"]:
+        record["name"] = f"{name} {record['id']}"
+    text = shown(evaluations(truth, [results(1)], PLAN)[0], width=200)
+    assert name in text and f"{name} 3" in text
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(comparison(*evaluations(truth, [results(1), results(4)], PLAN)), (name, "b"), (1, 1), console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"{name} against b" in printed and f"AP {name}" in printed

@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vislab.metrics.frame_overlap import SCORE_THRESHOLD
@@ -14,8 +15,9 @@ from vislab.metrics.matches import Matches
 from vislab.metrics.mot import MotCounts
 from vislab.metrics.statistics import bootstrap, video_draws
 from vislab.metrics.video_ap import match
-from vislab.records import RunStore, write_json
-from vislab.report.evidence import gather, tracking_counts
+from vislab.records import RunStore, read_json, write_json
+from vislab.report.evidence import fill_run_numbers, gather, run_devices, tracking_counts
+from vislab.report.frames import ReportRow, ReportTable, table_frame
 
 
 def matches(seed: int) -> Matches:
@@ -58,8 +60,42 @@ def test_finished_seeds_failures_and_missing_ones(tmp_path: Path) -> None:
     assert found.failures == ("no memory",)
     first = found.evaluations[0]
     assert set(first.sources) == {"AP", "AP50", "AR10"}
-    assert first.costs == {"train_minutes": 2.0, "eval_minutes": 0.5, "peak_memory_GiB": 1.0}
+    costs = {"train_minutes": 2.0, "eval_minutes": 0.5, "peak_memory_GiB": 1.0, "training_gpu_hours": 1 / 30}
+    assert first.costs == pytest.approx(costs)
     assert gather(store, [("a", "b")], ("AP",)).status == "not-run"
+
+
+def test_numbers_of_runs_are_means_without_an_interval(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    keys = [finish(store, 0), finish(store, 1)]
+    other = read_json(store.eval_dir(*keys[1]) / "result.json")
+    write_json(store.eval_dir(*keys[1]) / "result.json", other | {"train_seconds": 240.0})
+    rows = (ReportRow(0, "a", True, {"training_gpu_hours": 48}), ReportRow(1, "b", True), ReportRow(2, "c", False))
+    table = ReportTable("p", "T1", "tiny", ("AP", "training_gpu_hours"), rows, ("clean",))
+    known = {(0, "clean"): gather(store, keys, ("AP", "training_gpu_hours"))}
+    plain = table_frame(table, known)
+    filled = fill_run_numbers(plain, known)
+    cells = filled[filled["metric"] == "training_gpu_hours"].set_index("row")
+    assert cells.loc[0, ["measured", "std", "n"]].tolist() == pytest.approx([0.05, np.sqrt(2) / 60, 2], abs=1e-4)
+    assert cells.loc[0, "train_key"] == "train0 train1" and cells.loc[0, "eval_key"] == "eval0 eval1"
+    assert cells[["ci_low", "ci_high"]].isna().all(axis=None) and cells["measured"].isna().tolist() == [
+        False,
+        True,
+        True,
+    ]
+    assert cells["status"].tolist() == ["measured", "not-run", "reported-only"]
+    rest = filled[filled["metric"] != "training_gpu_hours"]
+    pd.testing.assert_frame_equal(rest, plain[plain["metric"] != "training_gpu_hours"])
+
+
+def test_devices_of_finished_runs(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    keys = [finish(store, seed) for seed in range(4)]
+    for number, environment in enumerate(({"device": "cpu", "threads": 1}, {"device": "NVIDIA H100", "threads": 4})):
+        for key in keys[2 * number : 2 * number + 1]:
+            path = store.eval_dir(*key) / "result.json"
+            write_json(path, read_json(path) | {"env": environment})
+    assert run_devices(store, [*keys, ("no", "run")]) == ("NVIDIA H100", "cpu, 1 thread")
 
 
 def test_intervals_are_those_of_the_matches(tmp_path: Path) -> None:

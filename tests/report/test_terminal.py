@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -34,3 +35,10 @@ def test_narrow_terminals_get_several_tables(frame: pd.DataFrame, text: TableTex
 
 def test_square_brackets_in_labels_are_no_markup(frame: pd.DataFrame, text: TableText) -> None:
     assert "more_[x] <b>|$" in printed(frame, text, 200)
+
+
+@pytest.mark.parametrize("name", ["[red]set", "[/]"])
+def test_square_brackets_in_titles_are_no_markup(frame: pd.DataFrame, text: TableText, name: str) -> None:
+    renamed = frame.assign(dataset=name)
+    found = printed(renamed, replace(text, title=f"{name} table"), 200)
+    assert f"{name} table" in found and found.count(name) >= 2

@@ -128,3 +128,27 @@ def test_differences_of_tracking_metrics_stand_beside_them_with_marks() -> None:
     line = view.sections[0].lines[1].cells
     assert [(line[place + i].value, line[place + i].mark) for i in (1, 3)] == [("+40.0", "↑"), ("+0.4", "↓")]
     assert any(note.startswith("Δ: ↑ better") for note in view.footnotes)
+
+
+def test_whole_numbers_are_shown_as_they_are_printed() -> None:
+    rows = (
+        ReportRow(0, "a", False, {"params_M": 48, "AP": 44.0}, {"params_M": 48.25}),
+        ReportRow(1, "b", False, {"params_M": 57, "AP": 36.1}, {"params_M": 57.116}),
+    )
+    table = report_table(columns=("params_M", "AP"), rows=rows, datasets=())
+    view = build_view(table_frame(table, {}), TableText("t"))
+    found = cells(view, 0, 0)
+    assert found["params_M", "reported"].value == "48"  # type: ignore[attr-defined]
+    assert found["params_M", "measured"].value == "48.25"  # type: ignore[attr-defined]
+    assert found["AP", "reported"].value == "44.0"  # type: ignore[attr-defined]
+
+
+def test_digits_follow_the_unit() -> None:
+    shown = [format_measured(metric, 3.14159) for metric in ("AP", "params_M", "training_gpu_hours", "clip6_dims")]
+    assert shown == ["3.1", "3.14", "3.142", "3"]
+
+
+def test_rows_about_one_data_set_stand_in_its_section_only(frame: pd.DataFrame, text: TableText) -> None:
+    apart = frame[(frame["row"] != 1) | (frame["dataset"] != CLEAN)]
+    first, second = build_view(apart, text).sections
+    assert [line.index for line in first.lines] == [0, 1, 2] and [line.index for line in second.lines] == [0, 2]

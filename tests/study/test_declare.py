@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vislab.errors import UserError
-from vislab.study.declare import Paper, Row, Table, Times, apply_changes, rows_from_numbers
+from vislab.study.declare import AtScale, Paper, Row, Table, Times, apply_changes, rows_from_numbers
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,19 @@ def test_mistyped_path_fails_at_declaration_and_names_the_fields() -> None:
 def test_wrong_type_fails_at_declaration() -> None:
     with pytest.raises(UserError, match="row 0.*points.*expected int"):
         paper(table(Row(0, "few", {"inner.points": "many"})))
+
+
+def test_rows_about_one_of_the_paper_s_data_sets() -> None:
+    """They run on what stands in for it, and on data of the user's own, which may be anything."""
+    first, second, both = Row(0, "a", {}, about="A"), Row(1, "b", {}, about="B"), Row(2, "c", {})
+    subject = table(first, second, both, stands_for={"clean": "A", "crowds": "B"})
+    concerned = {name: [subject.concerns(row, name) for row in subject.rows] for name in ("clean", "crowds", "A", "B")}
+    assert concerned == {"clean": [True, False, True], "crowds": [False, True, True]} | {
+        "A": [True, False, True], "B": [False, True, True]
+    }  # fmt: skip
+    assert all(subject.concerns(row, "/my/videos") for row in subject.rows)
+    with pytest.raises(AssertionError, match="nothing stands for it"):
+        paper(table(first))
 
 
 def test_times_multiplies_what_is_there() -> None:
@@ -106,3 +119,57 @@ def test_rows_from_numbers_joins_record_and_changes() -> None:
     )
     assert (copied.label, copied.reported, copied.own, copied.changes) == ("x", {"AP": 1.5}, False, None)
     assert (own.index, own.reported, own.own, own.changes, own.baseline) == (1, {"AP": None}, True, {"steps": 2}, 0)
+
+
+def test_a_change_may_depend_on_the_scale() -> None:
+    def few(scale: str) -> int:
+        return 2 if scale == "tiny" else 8
+
+    subject = paper(table(Row(0, "few", {"inner.points": AtScale(few)})))
+    row = subject.tables[0].rows[0]
+    points = [subject.configuration(subject.tables[0], row, scale).inner.points for scale in ("tiny", "paper")]
+    assert points == [2, 8]
+    kept = {"steps": AtScale(lambda scale: lambda held: held)}
+    assert apply_changes(Outer(steps=7), kept, "tiny").steps == 7
+
+
+def test_a_table_may_have_a_base_and_static_numbers_of_its_own() -> None:
+    def base(scale: str) -> Outer:
+        return Outer(steps=5)
+
+    own = table(
+        Row(3, "few", {"inner.points": 1}, {"AP": None}),
+        base=base,
+        static=("AP",),
+        measure=lambda row, config: {"AP": row.index + config.steps},
+    )
+    subject = paper(own)
+    assert subject.configuration(own, own.rows[0], "tiny") == Outer(Inner(1), 5)
+    assert subject.static_values(own, own.rows[0], "paper") == {"AP": 8}
+    assert own.all_static and not own.published  # it prints no number of the paper's
+    plain = table(Row(0, "a", {}))
+    assert (
+        not plain.all_static and not plain.published and paper(plain).static_values(plain, plain.rows[0], "tiny") == {}
+    )
+
+
+NUMBERS = {
+    "own_rows": [0],
+    "rows": [{"name": "ours", "a_AP": 44.4, "b_AP": None, "FPS": 9.5}, {"name": "theirs", "a_AP": 1.0, "FPS": None}],
+}
+
+
+def test_numbers_on_several_data_sets() -> None:
+    rows = rows_from_numbers(
+        NUMBERS, ("AP", "FPS"), label=lambda r: r["name"], changes={0: {}}, prefixes={"set A": "a_", "set B": "b_"}
+    )
+    assert rows[0].reported == rows[0].reported_on["set A"] == {"AP": 44.4, "FPS": 9.5}
+    assert rows[0].reported_on["set B"] == {"AP": None, "FPS": 9.5}
+    assert rows[1].reported_on["set B"] == {"AP": None, "FPS": None}
+    with pytest.raises(KeyError):
+        rows_from_numbers(NUMBERS, ("AP",), label=lambda r: r["name"], changes={})
+
+
+def test_only_static_columns_are_disputed() -> None:
+    with pytest.raises(AssertionError, match="only static columns"):
+        paper(table(Row(0, "a", {}, disputed={"AP": "a slip"})))

@@ -115,3 +115,15 @@ def test_planned_configurations_survive_json(paper: Paper) -> None:
     run = plan_table(paper, paper.table("T1"), "tiny", seeds=1)[0].config
     back = from_dict(RunConfig, json.loads(json.dumps(to_dict(run))))
     assert (back.train_key, back.eval_key) == (run.train_key, run.eval_key)
+
+
+def test_parts_that_start_fresh_are_part_of_the_key(paper: Paper, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"weights")
+    subject = replace(paper, pretraining=Pretraining(lambda scale: paper.base(scale), lambda scale: weights))
+    table = subject.table("T1")
+    fresh = replace(table, rows=tuple(replace(row, fresh=("mask_head.",)) for row in table.rows))
+    plain, parts = (plan_table(subject, each, "tiny", seeds=1) for each in (table, fresh))
+    assert all(run.config.init is not None and run.config.init.without == ("mask_head.",) for run in parts)
+    assert all(run.config.init is not None and run.config.init.without == () for run in plain)
+    assert not {run.train_key for run in plain} & {run.train_key for run in parts}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from vislab.blocks.feed_forward import MLP
 
 
 def inverse_sigmoid(x: Tensor, epsilon: float = 1e-5) -> Tensor:
@@ -20,3 +22,16 @@ def refine(update: Tensor, reference: Tensor) -> Tensor:
     """
     known = inverse_sigmoid(reference)
     return (update + functional.pad(known, (0, update.shape[-1] - known.shape[-1]))).sigmoid()
+
+
+def box_heads(channels: int, num_layers: int) -> nn.ModuleList:
+    """One box head per decoder layer: no update at first, and small boxes from the first layer
+    (Deformable-DETR models/deformable_detr.py:86-112)."""
+    heads = nn.ModuleList(MLP(channels, channels, 4, 3) for _ in range(num_layers))
+    for index, head in enumerate(heads):
+        weight, bias = list(head.parameters())[-2:]
+        nn.init.zeros_(weight)
+        nn.init.zeros_(bias)
+        if index == 0:
+            nn.init.constant_(bias[2:], -2.0)
+    return heads

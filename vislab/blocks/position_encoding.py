@@ -1,4 +1,4 @@
-"""Sine position encodings over space and time.
+"""Position encodings: sines over space and time, and learned vectors per frame.
 
 Shape letters: B batch, T frames, C channels, H W feature map size.
 """
@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 TEMPERATURE = 10000.0
 EPSILON = 1e-6
@@ -60,3 +60,44 @@ def temporal_sine_encoding(
     if mode == "normalised":
         position = (position + 0.5) / (num_frames + EPSILON) * 2 * math.pi
     return _interleaved_sine(position, channels)
+
+
+def clip_sine_encoding(padding_mask: Tensor, num_frames: int, channels: int) -> Tensor:
+    """Sine encoding of frame, row and column, each in a third of the channels (Wang et al., VisTR, section 3.2).
+
+    Every axis is normalised to (0, 2 pi], time too: a longer clip rescales it. Padded pixels are at time 0.
+
+    Args:
+        padding_mask: (B, H, W) bool, True where padded, the same in all frames.
+        num_frames: T.
+        channels: C, a multiple of 6.
+
+    Returns:
+        (B, T, H, W, C) float32: time, then y, then x. Source: Epiphqny/VisTR models/position_encoding.py:29-57.
+    """
+    assert channels % 6 == 0, f"channels must be a multiple of 6, got {channels}"
+    valid = (~padding_mask).to(torch.float32)[:, None].expand(-1, num_frames, -1, -1)
+    axes = [valid.cumsum(axis) for axis in (1, 2, 3)]
+    lasts = [axes[0][:, -1:], axes[1][:, :, -1:], axes[2][..., -1:]]
+    positions = [axis / (last + EPSILON) * 2 * math.pi for axis, last in zip(axes, lasts, strict=True)]
+    return torch.cat([_interleaved_sine(position, channels // 3) for position in positions], dim=-1)
+
+
+class LearnedTemporalEncoding(nn.Module):
+    """One learned vector per frame of a clip, N(0, 1) at first (DeVIS src/models/position_encoding.py:106-124)."""
+
+    def __init__(self, num_frames: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(num_frames, channels))
+
+    def forward(self) -> Tensor:
+        """Returns (T, C)."""
+        return self.weight
+
+
+def sine_encoding(numbers: Tensor, channels: int) -> Tensor:
+    """Sine encoding of numbers as they are, such as absolute frame numbers (RefineVIS section 3.4).
+
+    numbers: (...), of any dtype. channels: C, even. Returns (..., C), float32 for integers.
+    """
+    return _interleaved_sine(numbers if numbers.is_floating_point() else numbers.to(torch.float32), channels)

@@ -88,11 +88,18 @@ class SpatialMSDA(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def project_value(self, memory: Tensor, padding_mask: Tensor) -> Tensor:
-        """memory: (B, T, S, C); padding_mask: (B, S) bool. Returns (B, T, S, M, D), zero where padded."""
+    def project_value(self, memory: Tensor, padding_mask: Tensor | None) -> Tensor:
+        """memory: (B, T, S, C); padding_mask: (B, S) bool or None. Returns (B, T, S, M, D), zero where padded."""
         value = self.value_proj(memory)
-        value = value.masked_fill(padding_mask[:, None, :, None], 0.0)
+        if padding_mask is not None:
+            value = value.masked_fill(padding_mask[:, None, :, None], 0.0)
         return value.unflatten(-1, (self.num_heads, -1))
+
+    def project(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """query: (B, T, Q, C). Returns offsets (B, T, Q, M, 1, L, P, 2) and logits (B, T, Q, M, 1, L, P)."""
+        layout = (self.num_heads, 1, self.num_levels, self.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
+        return offsets, self.attention_weights(query).unflatten(-1, layout)
 
     def sample(self, query: Tensor, reference: Tensor, value: Tensor, spatial_shapes: Tensor) -> Tensor:
         """Weighted samples of each head, side by side, before the output projection W_m.
@@ -102,27 +109,12 @@ class SpatialMSDA(nn.Module):
         value, spatial_shapes = select_levels(value, spatial_shapes, self.levels)
         if self.levels is not None:
             reference = reference[..., list(self.levels), :]
-        layout = (self.num_heads, 1, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
-        logits = self.attention_weights(query).unflatten(-1, layout)
+        offsets, logits = self.project(query)
         own_frame = torch.arange(value.shape[1])[:, None]
         return ops.deform_attn_fused(value, spatial_shapes, own_frame, reference.unsqueeze(3), offsets, logits)
 
-    def select_level_weights(self, state: dict[str, Tensor], path: str, num_levels: int) -> dict[str, Tensor]:
-        """Projections of an S-MSDA over all num_levels levels, at `path` of `state`, cut to the levels sampled here."""
-        if self.levels is None:
-            return {}
-        chosen = {}
-        for projection in ("sampling_offsets", "attention_weights"):
-            for kind in ("weight", "bias"):
-                name = f"{path}.{projection}.{kind}"
-                if name in state:
-                    by_level = state[name].unflatten(0, (self.num_heads, num_levels, -1))
-                    chosen[name] = by_level[:, list(self.levels)].flatten(0, 2).contiguous()
-        return chosen
-
     def forward(
-        self, query: Tensor, reference: Tensor, memory: Tensor, spatial_shapes: Tensor, padding_mask: Tensor
+        self, query: Tensor, reference: Tensor, memory: Tensor, spatial_shapes: Tensor, padding_mask: Tensor | None
     ) -> Tensor:
         """query: (B, T, Q, C), memory: (B, T, S, C). Returns (B, T, Q, C)."""
         value = self.project_value(memory, padding_mask)

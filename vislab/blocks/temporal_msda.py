@@ -84,25 +84,36 @@ class TemporalMSDA(nn.Module):
                 nn.init.xavier_uniform_(projection.weight)
                 nn.init.zeros_(projection.bias)
 
+    def source_frames(self, num_frames: int) -> Tensor:
+        """(T, F) int64, -1 for an absent frame."""
+        return neighbour_table(num_frames, self.config.window, self.config.border, self.config.neighbours)
+
+    def project(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """query: (B, T, Q, C). Returns offsets (B, T, Q, M, F, L, P, 2) and logits (B, T, Q, M, F, L, P)."""
+        layout = (self.num_heads, 2 * self.config.window, self.num_levels, self.config.num_points)
+        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
+        return offsets, self.attention_weights(query).unflatten(-1, layout)
+
     def forward(
         self, query: Tensor, reference: Tensor, memory: Tensor, value: Tensor, spatial_shapes: Tensor,
-        padding_mask: Tensor, spatial: SpatialMSDA,
+        padding_mask: Tensor | None, spatial: SpatialMSDA, other_reference: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Attention map E^inter.
 
-        query, memory: (B, T, Q or S, C). reference: (B, T, Q, L, 2), T may be 1. value: (B, T, S, M, D), S-MSDA's
-        projected value, used when W' is shared; spatial: the S-MSDA whose projections are shared. Returns (B, T, Q, C).
+        query, memory: (B, T, Q or S, C). reference: (B, T, Q, L, 2 or 4), T may be 1. value: (B, T, S, M, D), S-MSDA's
+        projected value, used when W' is shared; spatial: the S-MSDA whose projections are shared. other_reference:
+        (B, T, Q, F, L, 2 or 4) where the neighbours have references of their own. Returns (B, T, Q, C).
         """
         config = self.config
         if self.value_proj is not None:
-            value = self.value_proj(memory).masked_fill(padding_mask[:, None, :, None], 0.0)
+            value = self.value_proj(memory)
+            if padding_mask is not None:
+                value = value.masked_fill(padding_mask[:, None, :, None], 0.0)
             value = value.unflatten(-1, (self.num_heads, -1))
         value, shapes = select_levels(value, spatial_shapes, config.levels)
+        points = reference.unsqueeze(3) if other_reference is None else other_reference
         if config.levels is not None:
-            reference = reference[..., list(config.levels), :]
-        table = neighbour_table(value.shape[1], config.window, config.border, config.neighbours)
-        layout = (self.num_heads, 2 * config.window, self.num_levels, config.num_points)
-        offsets = self.sampling_offsets(query).unflatten(-1, (*layout, 2))
-        logits = self.attention_weights(query).unflatten(-1, layout)
-        samples = ops.deform_attn_fused(value, shapes, table, reference.unsqueeze(3), offsets, logits)
+            points = points[..., list(config.levels), :]
+        table = self.source_frames(value.shape[1])
+        samples = ops.deform_attn_fused(value, shapes, table, points, *self.project(query))
         return (spatial.output_proj if self.output_proj is None else self.output_proj)(samples)

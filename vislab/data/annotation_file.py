@@ -7,9 +7,6 @@ bboxes [x, y, w, h], areas). Frame files are looked for elsewhere: here a video 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -19,12 +16,12 @@ import numpy as np
 
 from vislab import rle
 from vislab.data.dataset import Category, VideoInfo
+from vislab.data.json_file import MAX_ID, Entry, is_area, is_box, known, load_json, read_categories, read_crowd
 from vislab.errors import UserError
 
 __all__ = ["AnnotationFile", "Track", "Video", "read_annotations"]
 
 _MAX_SIDE = 16_384  # pixels; keeps every pixel count below 2^32, which the RLE format needs
-_MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -66,42 +63,9 @@ class AnnotationFile:
     def labelled(self) -> bool:
         return any(video.tracks for video in self.videos)
 
-
-class _Entry:
-    """One JSON object with typed access to its fields; `where` begins every message about it."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise UserError(f"{where}: expected an object, found {_shown(value)}")
-        self.values, self.where = value, where
-
-    def field(self, name: str) -> Any:
-        if name not in self.values:
-            raise UserError(f"{self.where}: missing key '{name}'; found {_shown(', '.join(self.values))}")
-        return self.values[name]
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        value = self.field(name)
-        if type(value) is not int or not low <= value <= high:
-            raise self.fault(name, value, f"an integer from {low} to {high}")
-        return value
-
-    def text(self, name: str) -> str:
-        value = self.field(name)
-        if not isinstance(value, str) or not value:
-            raise self.fault(name, value, "a non-empty string")
-        return value
-
-    def array(self, name: str, length: int | None = None) -> list:
-        value = self.field(name)
-        if not isinstance(value, list):
-            raise self.fault(name, value, "an array")
-        if length is not None and len(value) != length:
-            raise UserError(f"{self.where}: {name} has {len(value)} entries, expected {length}, one per frame")
-        return value
-
-    def fault(self, name: str, found: object, expected: str) -> UserError:
-        return UserError(f"{self.where}: {name} is {_shown(found)}, expected {expected}")
+    @property
+    def names(self) -> list[str]:
+        return [video.info.name for video in self.videos]
 
 
 def read_annotations(path: Path, *, labels_required: bool = True) -> AnnotationFile:
@@ -110,10 +74,10 @@ def read_annotations(path: Path, *, labels_required: bool = True) -> AnnotationF
     labels_required: False accepts a file without annotations, as the public validation sets have. Raises UserError,
     which names the file, the entry by its id, and the field, with what was found and what was expected.
     """
-    document, digest, has_nan = _load_json(path)
-    top = _Entry(document, str(path))
+    document, digest, has_nan = load_json(path)
+    top = Entry(document, str(path))
     category_entries = top.array("categories")
-    categories = _categories(category_entries, path)
+    categories = read_categories(category_entries, path)
     videos = _videos(top.array("videos"), path)
     annotations = document.get("annotations")
     if labels_required or annotations is not None:
@@ -126,56 +90,13 @@ def read_annotations(path: Path, *, labels_required: bool = True) -> AnnotationF
     return result
 
 
-def _load_json(path: Path) -> tuple[Any, str, bool]:
-    """Parsed document, SHA-256 of the bytes, and whether NaN or an infinity stands anywhere in it."""
-    non_finite: list[str] = []
-
-    def constant(name: str) -> float:
-        non_finite.append(name)
-        return float(name.replace("Infinity", "inf"))
-
-    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entry = dict(pairs)
-        if len(entry) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise UserError(f"{path}: key '{twice}' occurs twice in one object")
-        return entry
-
-    try:
-        content = path.read_bytes()
-        document = json.loads(content, parse_constant=constant, object_pairs_hook=unique_keys)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except json.JSONDecodeError as error:
-        hint = "" if error.doc.rstrip().endswith("}") else " (file truncated?)"
-        place = f"line {error.lineno} column {error.colno}"
-        raise UserError(f"{path}: no valid JSON at {place}: {error.msg}{hint}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: no valid JSON ({error})") from None
-    return document, hashlib.sha256(content).hexdigest(), bool(non_finite)
-
-
-def _categories(entries: list, path: Path) -> tuple[Category, ...]:
-    if not entries:
-        raise UserError(f"{path}: categories is an empty array, expected at least one category")
-    categories: dict[int, Category] = {}
-    for position, value in enumerate(entries):
-        entry = _Entry(value, f"{path}: categories[{position}]")
-        category = Category(entry.integer("id", 0, _MAX_ID), entry.text("name"))
-        if category.id in categories:
-            raise UserError(f"{path}: categories[{position}]: id {category.id} occurs twice")
-        categories[category.id] = category
-    return tuple(categories.values())
-
-
 def _videos(entries: list, path: Path) -> dict[int, Video]:
     if not entries:
         raise UserError(f"{path}: videos is an empty array, expected at least one video")
     videos: dict[int, Video] = {}
     for position, value in enumerate(entries):
-        entry = _Entry(value, f"{path}: videos[{position}]")
-        video_id = entry.integer("id", 0, _MAX_ID)
+        entry = Entry(value, f"{path}: videos[{position}]")
+        video_id = entry.integer("id", 0, MAX_ID)
         if video_id in videos:
             raise UserError(f"{path}: videos[{position}]: id {video_id} occurs twice")
         entry.where = f"{path}: video {video_id}"
@@ -183,14 +104,14 @@ def _videos(entries: list, path: Path) -> dict[int, Video]:
     return videos
 
 
-def _video(entry: _Entry, video_id: int) -> Video:
+def _video(entry: Entry, video_id: int) -> Video:
     names = entry.array("file_names")
     if not names:
         raise entry.fault("file_names", names, "at least one frame")
     for t, name in enumerate(names):
         if not isinstance(name, str) or not name or PurePosixPath(name).is_absolute() or ".." in name.split("/"):
             raise entry.fault(f"file_names[{t}]", name, "a path inside the image folder")
-    length = entry.integer("length", 1, _MAX_ID)
+    length = entry.integer("length", 1, MAX_ID)
     if length != len(names):
         raise UserError(f"{entry.where}: length is {length}, expected {len(names)}, the number of file_names")
     height, width = entry.integer("height", 1, _MAX_SIDE), entry.integer("width", 1, _MAX_SIDE)
@@ -206,32 +127,21 @@ def _add_tracks(entries: list, videos: dict[int, Video], categories: Sequence[Ca
     owners: list[Video] = []
     tracks: list[Track] = []
     for position, value in enumerate(entries):
-        entry = _Entry(value, f"{path}: annotations[{position}]")
-        track_id = entry.integer("id", 0, _MAX_ID)
+        entry = Entry(value, f"{path}: annotations[{position}]")
+        track_id = entry.integer("id", 0, MAX_ID)
         if track_id in seen:
             raise UserError(f"{path}: annotations[{position}]: id {track_id} occurs twice")
         seen.add(track_id)
         entry.where = f"{path}: annotation {track_id}"
-        owners.append(_known(entry, "video_id", videos))
-        tracks.append(_track(entry, track_id, owners[-1].info, _known(entry, "category_id", labels)))
+        owners.append(known(entry, "video_id", "videos", videos))
+        tracks.append(_track(entry, track_id, owners[-1].info, known(entry, "category_id", "categories", labels)))
     _check_masks(tracks, path)
     for video, track in zip(owners, tracks, strict=True):
         video.tracks.append(track)
 
 
-def _known(entry: _Entry, name: str, known: dict[int, Any]) -> Any:
-    value = entry.field(name)
-    if type(value) is not int or value not in known:
-        ids = ", ".join(map(str, list(known)[:8])) + (", ..." if len(known) > 8 else "")
-        place = "videos" if name == "video_id" else "categories"
-        raise entry.fault(name, value, f"the id of an entry of {place} ({ids})")
-    return known[value]
-
-
-def _track(entry: _Entry, track_id: int, video: VideoInfo, label: int) -> Track:
-    iscrowd = entry.values.get("iscrowd", 0)
-    if iscrowd not in (0, 1):
-        raise entry.fault("iscrowd", iscrowd, "0 or 1")
+def _track(entry: Entry, track_id: int, video: VideoInfo, label: int) -> Track:
+    iscrowd = read_crowd(entry)
     masks = [
         None
         if segmentation is None
@@ -239,32 +149,24 @@ def _track(entry: _Entry, track_id: int, video: VideoInfo, label: int) -> Track:
         for t, segmentation in enumerate(entry.array("segmentations", video.length))
     ]
     for name, valid, expected in (
-        ("bboxes", _is_box, "null or [x, y, width, height] of finite numbers >= 0"),
-        ("areas", _is_area, "null or a finite number >= 0"),
+        ("bboxes", is_box, "null or [x, y, width, height] of finite numbers >= 0"),
+        ("areas", is_area, "null or a finite number >= 0"),
         ("visible_fractions", _is_fraction, "null or a number from 0 to 1"),
     ):
         if name in entry.values:
             _check_per_frame(entry, name, video.length, valid, expected)
     entry.values["segmentations"] = masks
-    return Track(track_id, label, bool(iscrowd), masks, np.zeros(video.length, np.int64), entry.values)
+    return Track(track_id, label, iscrowd, masks, np.zeros(video.length, np.int64), entry.values)
 
 
-def _check_per_frame(entry: _Entry, name: str, length: int, valid: Callable[[Any], bool], expected: str) -> None:
+def _check_per_frame(entry: Entry, name: str, length: int, valid: Callable[[Any], bool], expected: str) -> None:
     for t, value in enumerate(entry.array(name, length)):
         if value is not None and not valid(value):
             raise entry.fault(f"{name}[{t}]", value, expected)
 
 
-def _is_area(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]  # NaN compares false
-
-
 def _is_fraction(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
-
-
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_area, value))
 
 
 def _check_masks(tracks: Sequence[Track], path: Path) -> None:
@@ -279,8 +181,3 @@ def _check_masks(tracks: Sequence[Track], path: Path) -> None:
     areas = rle.validate_many(masks, where)  # type: ignore[arg-type]  # None is filtered out above
     for (track, t), area in zip(places, areas, strict=True):
         track.areas[t] = area
-
-
-def _shown(value: object) -> str:
-    text = value if isinstance(value, str) and ", " in value else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -6,7 +6,6 @@ Shape letters: T frames asked for, N instances, H W image size.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,12 @@ from vislab import rle
 from vislab.data import splits
 from vislab.data.annotation_file import AnnotationFile, Track, Video, read_annotations
 from vislab.data.dataset import Category, FrameAnnotations, Split, VideoInfo
+from vislab.data.image_files import list_files, open_image
+from vislab.data.layout import choose_part, find_frames, parts_of
 from vislab.data.transforms import mask_boxes
 from vislab.errors import UserError
 
-__all__ = ["YouTubeVIS", "find_annotations", "find_images", "frame_sizes", "open_frame"]
+__all__ = ["YouTubeVIS", "frame_sizes", "open_frame"]
 
 
 class YouTubeVIS:
@@ -42,14 +43,13 @@ class YouTubeVIS:
     def __init__(self, path: str | Path, split: Split = "train", *, num_videos: int | None = None) -> None:
         if num_videos is not None and num_videos < 1:
             raise UserError(f"num_videos is {num_videos}, expected at least 1")
-        folder, division = _without_division(path)
-        annotations, videos = _choose_videos(folder, split, division)
-        self._videos = videos[:num_videos]
-        self._images = find_images(annotations.path)
+        annotations, chosen = choose_part(path, split, _read)
+        self._videos = tuple(annotations.videos[position] for position in chosen[:num_videos])
+        self._images = find_frames(annotations.path)
         self._frame_bytes = frame_sizes(annotations.path, self._images, self._videos)
         self._annotations_digest = annotations.digest
         self._category_entries = annotations.category_entries
-        self.name = folder.resolve().name
+        self.name = parts_of(path)[0].resolve().name
         self.categories: tuple[Category, ...] = annotations.categories
 
     def __len__(self) -> int:
@@ -126,20 +126,14 @@ def _complete_entry(track: Track) -> dict[str, Any]:
     return entry
 
 
+def _read(path: Path, labels_required: bool) -> AnnotationFile:
+    return read_annotations(path, labels_required=labels_required)
+
+
 def open_frame(images: Path, video: Video, t: int) -> Image.Image:
     """Frame t of a video, decoded. Raises UserError if it is no readable image of the video's size."""
     path = images / video.file_names[t]
-    where = f"{path}: video {video.info.id}: file_names[{t}]"
-    expected = (video.info.width, video.info.height)
-    try:
-        with Image.open(path) as image:
-            if image.size != expected:
-                found = "{}x{}".format(*image.size)
-                raise UserError(f"{where} has {found} pixels, expected {expected[0]}x{expected[1]} (width x height)")
-            image.load()
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{where} cannot be read as an image ({error})") from None
+    return open_image(path, f"{path}: video {video.info.id}: file_names[{t}]", video.info.width, video.info.height)
 
 
 def frame_sizes(annotations: Path, images: Path, videos: Sequence[Video]) -> dict[str, int]:
@@ -153,79 +147,9 @@ def frame_sizes(annotations: Path, images: Path, videos: Sequence[Video]) -> dic
         for t, name in enumerate(video.file_names):
             folder, _, base = name.rpartition("/")
             if folder not in listings:
-                listings[folder] = _list_files(images / folder)
+                listings[folder] = list_files(images / folder)
             if base not in listings[folder]:
                 where = f"{annotations}: video {video.info.id}: file_names[{t}]"
                 raise UserError(f"{where} is '{name}', expected a file in {images}, found none")
             sizes[name] = listings[folder][base]
     return sizes
-
-
-def _list_files(folder: Path) -> dict[str, int]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-    except OSError:
-        return {}
-
-
-def _without_division(path: str | Path) -> tuple[Path, splits.Division | None]:
-    """Takes "+halves" and the like off a path, unless a file or folder really has that name."""
-    folder, plus, name = str(path).rpartition("+")
-    if Path(path).exists() or not plus or not Path(folder).exists():
-        return Path(path), None
-    return Path(folder), splits.division_named(name)
-
-
-def _choose_videos(
-    path: Path, split: Split, division: splits.Division | None
-) -> tuple[AnnotationFile, tuple[Video, ...]]:
-    """Where a split comes from: a labelled file of its own, or a part of the one labelled file."""
-    files = find_annotations(path)
-    if division is None and "train" in files and "valid" in files:
-        valid = read_annotations(files["valid"], labels_required=False)
-        if valid.labelled:
-            own = valid if split == "valid" else read_annotations(files["train"])
-            return own, own.videos
-    only = read_annotations(files["train"] if "train" in files else files["valid"])
-    names = [video.info.name for video in only.videos]
-    parts = splits.divide(names, division or splits.default_division(len(set(names))))
-    chosen = set(getattr(parts, split))
-    if not chosen:
-        raise UserError(
-            f"{only.path}: videos has {len(names)} entry, expected at least 2 to divide into train and valid "
-            f"(or take the whole set for both: '{path}+whole')"
-        )
-    return only, tuple(video for video in only.videos if video.info.name in chosen)
-
-
-def find_annotations(path: Path) -> dict[str, Path]:
-    """The annotation files of a data set by split, "train" or "valid"; a single file of any name counts as "train".
-
-    Raises UserError if there is none or if two could be meant.
-    """
-    if path.is_file():
-        return {"train": path}
-    if not path.is_dir():
-        raise UserError(f"data set '{path}' does not exist; expected a folder, an annotation file or 'synthetic-...'")
-    candidates = {
-        "train": [path / "train.json", path / "train" / "instances.json", path / "instances.json"],
-        "valid": [path / "valid.json", path / "valid" / "instances.json"],
-    }
-    found = {split: [file for file in files if file.is_file()] for split, files in candidates.items()}
-    for files in found.values():
-        if len(files) > 1:
-            raise UserError(f"{path}: found both {files[0]} and {files[1]}, expected one; name the file that is meant")
-    if not any(found.values()):
-        tried = ", ".join(str(file.relative_to(path)) for files in candidates.values() for file in files)
-        raise UserError(f"{path}: no annotation file found; expected one of {tried}")
-    return {split: files[0] for split, files in found.items() if files}
-
-
-def find_images(annotations: Path) -> Path:
-    """The folder JPEGImages beside an annotation file, or in the folder named like it (train/ for train.json)."""
-    candidates = [annotations.with_suffix("") / "JPEGImages", annotations.parent / "JPEGImages"]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise UserError(f"{annotations}: folder with the frames not found; expected {candidates[1]} or {candidates[0]}")

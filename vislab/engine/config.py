@@ -7,14 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from vislab.config import digest, digest_of, outside_key
+from vislab.blocks.inter_frame_recurrent import InterFrameRecurrentConfig
+from vislab.config import added_later, digest, digest_of, inference_settings, outside_key
 from vislab.data.dataset import DatasetConfig
 from vislab.data.sampling import SamplingConfig
 from vislab.errors import UserError
 from vislab.losses.criterion import CriterionConfig
+from vislab.losses.mask_criterion import MaskCriterionConfig
+from vislab.losses.trajectory_criterion import TrajectoryCriterionConfig
+from vislab.models.mask2former_vis import Mask2FormerVISConfig
+from vislab.models.presets import ModelConfig
 from vislab.models.seqformer import SeqFormerConfig
+from vislab.stitching.augmentation import TestTimeAugmentationConfig
+from vislab.stitching.config import ClipInferenceConfig
 
-ModelConfig = SeqFormerConfig  # a union, once there are several
+# of models with one query per instance, with one in every frame, and of those that are matched by masks
+AnyCriterionConfig = CriterionConfig | TrajectoryCriterionConfig | MaskCriterionConfig
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,9 @@ class TrainConfig:
     backbone_multiplier: float = 0.1  # learning rate of parameters under model.backbone, relative
     slow_names: tuple[str, ...] = ("sampling_offsets", "reference_points")  # parameters whose name contains one of them
     slow_multiplier: float = 0.1  # learning rate of the slow_names, relative
+    multipliers: tuple[tuple[str, float], ...] = field(default=(), metadata=added_later())
+    # (text, learning rate relative to learning_rate) for parameters whose name contains the text; the first that fits
+    # decides, before the ones above; 0 freezes: (("mask_head", 1.0), ("", 0.0)) trains the mask head and nothing else
     weight_decay: float = 1e-4  # decoupled, on all parameters
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW's running averages
     clip_norm: float = 0.1  # largest L2 norm of the whole gradient; 0 does not clip
@@ -46,6 +57,8 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
         for name in ("learning_rate", "backbone_multiplier", "slow_multiplier", "weight_decay", "clip_norm", "decay"):
             _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
+        for text, factor in self.multipliers:
+            _require(factor >= 0, f"train.multipliers of {text!r}", factor, "0 or more")
         _require(0 <= self.warmup_steps <= self.steps, "train.warmup_steps", self.warmup_steps, f"0 to {self.steps}")
         ascending = all(0 < a <= 1 for a in self.milestones) and list(self.milestones) == sorted(self.milestones)
         _require(ascending, "train.milestones", self.milestones, "ascending fractions of the steps in (0, 1]")
@@ -55,7 +68,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Whole-video inference (SeqFormer's protocol, wjf5203/SeqFormer inference.py).
+    """Inference, of whole videos as SeqFormer does it (wjf5203/SeqFormer inference.py) or by clips as DeVIS does it.
 
     Which metrics are computed from the predictions is no part of it: see `evaluate`.
     """
@@ -70,8 +83,14 @@ class EvalConfig:
     # where a mask logit lies: "target": at stride*i + stride//2, where the training targets are read;
     # "interpolate": at the centre of its cell, as the released SeqFormer code resizes (half a pixel off)
     score_threshold: float = 0.0  # instances must score more
+    clips: ClipInferenceConfig | None = field(default=None, metadata=added_later())
+    # overlapping clips, stitched together, each with top_k candidates; None: the whole video is one clip
+    augmentation: TestTimeAugmentationConfig | None = field(default=None, metadata=added_later())
+    # whole videos at several sizes in place of short_side, results matched and averaged; None: short_side alone
 
     def __post_init__(self) -> None:
+        if self.clips is not None and self.augmentation is not None:
+            raise UserError("evaluation.augmentation is for whole videos, expected None where evaluation.clips is set")
         _require(self.top_k >= 1, "evaluation.top_k", self.top_k, "1 or more")
         for name in ("mask_threshold", "score_threshold"):
             value = getattr(self, name)
@@ -84,6 +103,8 @@ class InitialWeights:
 
     path: str = field(metadata=outside_key())  # where the file lies
     sha256: str  # 64 hexadecimal digits of the file's SHA-256
+    without: tuple[str, ...] = field(default=(), metadata=added_later())
+    # texts; entries whose names contain one of them are left out, so that these parts of the model start fresh
 
     @classmethod
     def of(cls, path: str | Path) -> InitialWeights:
@@ -96,7 +117,7 @@ class RunConfig:
     """One training run and one evaluation of it."""
 
     model: ModelConfig
-    criterion: CriterionConfig
+    criterion: AnyCriterionConfig
     train: TrainConfig
     data: DatasetConfig  # the videos to train on (their "train" split)
     sampling: SamplingConfig  # how clips are drawn from them
@@ -105,15 +126,49 @@ class RunConfig:
     seed: int = 0  # of initial weights, clips and dropout
     scale: str = "tiny"  # smoke, tiny, small or paper; stands on every table
 
+    def __post_init__(self) -> None:
+        self._check_clip_lengths()
+        self._check_cross_frames()
+        wanted = _criterion_of(self.model)
+        expected = f"{wanted.__name__}, the one for model {type(self.model).__name__}"
+        _require(isinstance(self.criterion, wanted), "criterion", type(self.criterion).__name__, expected)
+
+    def _check_cross_frames(self) -> None:
+        """Masks of other frames can be predicted by queries of a frame only."""
+        if not isinstance(self.criterion, MaskCriterionConfig) or not isinstance(self.model, Mask2FormerVISConfig):
+            return
+        recurrent = isinstance(self.model.decoder.layer, InterFrameRecurrentConfig)
+        found, expected = self.criterion.cross_frame_weight, "0 for a model.decoder.layer without frame-level queries"
+        _require(recurrent or found == 0, "criterion.cross_frame_weight", found, expected)
+
+    def _check_clip_lengths(self) -> None:
+        """A model that is made for clips of one length must be trained and evaluated with it."""
+        length = self.model.clip_length
+        if length is None:
+            return
+        expected = f"{length}, as model.clip_length is"
+        _require(self.sampling.clip_length == length, "sampling.clip_length", self.sampling.clip_length, expected)
+        clips = self.evaluation.clips
+        if clips is not None:
+            fits = clips.clip_length == length
+            _require(fits, "evaluation.clips.clip_length", clips.clip_length, expected)
+
     @property
     def train_key(self) -> str:
-        """Identifies the trained weights: everything but the evaluation."""
+        """Identifies the trained weights: everything but the evaluation and what the model does at inference only."""
         return digest(self, without=("evaluation",))
 
     @property
     def eval_key(self) -> str:
         """Identifies one evaluation of these weights."""
-        return digest_of([self.train_key, digest(self.evaluation)])
+        settings = inference_settings(self.model)
+        return digest_of([self.train_key, digest(self.evaluation), *([settings] if settings else [])])
+
+
+def _criterion_of(model: ModelConfig) -> type[AnyCriterionConfig]:
+    if isinstance(model, SeqFormerConfig):
+        return CriterionConfig
+    return MaskCriterionConfig if isinstance(model, Mask2FormerVISConfig) else TrajectoryCriterionConfig
 
 
 def file_sha256(path: str | Path) -> str:

@@ -1,45 +1,54 @@
-"""Whole-video inference: one clip is the whole video (SeqFormer; wjf5203/SeqFormer inference.py).
+"""Inference: a video as one clip (SeqFormer; wjf5203/SeqFormer inference.py), or clip by clip (`clip_inference`).
 
-Shape letters: T frames, Q queries, K classes, n instances kept, H W image size, h w size of mask logits.
+Shape letters: T frames, Q queries, K classes, H W image size.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vislab.data import VideoDataset
 from vislab.data.collate import video_batch
+from vislab.engine.augmented import predict_augmented
+from vislab.engine.clip_inference import Video, check_clip_length, predict_clips
 from vislab.engine.config import EvalConfig
+from vislab.engine.mask_encoding import MaskSampling, encode_masks
+from vislab.engine.pairs import best_pairs, category_scores, pair_masks
 from vislab.engine.progress import Watcher
-from vislab.rle import RLE, encode_many
+from vislab.stitching import VideoInstance, clip_windows
+from vislab.stitching.tracks import shortest
 
-PIXELS_AT_ONCE = 2**24  # of upsampled mask logits held in memory: 64 MiB
-
-
-@dataclass(frozen=True)
-class VideoInstance:
-    """One predicted instance. label: 0..K-1. score: in (0, 1). segmentations: T run-length codes, None where empty."""
-
-    label: int
-    score: float
-    segmentations: list[RLE | None]
+__all__ = ["VideoInstance", "predict_dataset", "predict_video"]
 
 
 def predict_dataset(
     model: nn.Module, dataset: VideoDataset, config: EvalConfig, device: torch.device, watcher: Watcher
 ) -> list[dict[str, Any]]:
-    """Predictions for every video, as YouTube-VIS results: video_id, category_id, score, segmentations."""
+    """Predictions for every video, as YouTube-VIS results: video_id, category_id, score, segmentations.
+
+    The watcher hears of every video or, with `config.clips`, of every clip; the frames of one are read at a time.
+    Raises UserError if the model takes clips of another length than it would get.
+    """
+    infos = [dataset.info(index) for index in range(len(dataset))]
+    for info in infos:
+        check_clip_length(model, config, info.length)
+    total = sum(_num_steps(info.length, config) for info in infos)
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        watcher.update("infer", done, total)
+
     results = []
-    for index in range(len(dataset)):
-        info = dataset.info(index)
-        frames = dataset.frames(index, range(info.length))
-        instances = predict_video(model, frames, config, len(dataset.categories), device)
+    for index, info in enumerate(infos):
+        video = Video(info.length, partial(dataset.frames, index), index)
         results += [
             {
                 "video_id": info.id,
@@ -47,100 +56,66 @@ def predict_dataset(
                 "score": instance.score,
                 "segmentations": instance.segmentations,
             }
-            for instance in instances
+            for instance in _predict(model, video, config, len(dataset.categories), device, advance)
         ]
-        watcher.update("infer", index + 1, len(dataset))
     return results
 
 
-@torch.inference_mode()
 def predict_video(
     model: nn.Module, frames: np.ndarray, config: EvalConfig, num_categories: int, device: torch.device
 ) -> list[VideoInstance]:
-    """The `config.top_k` best pairs of query and class, best first, less those whose mask is empty in all frames.
+    """The `config.top_k` best instances, best first, less those whose mask is empty in all frames.
 
-    frames: (T, H, W, 3) uint8, RGB. num_categories: classes of the data set; the model may have more logits, which are
-    not read. A query may appear under several classes.
+    frames: (T, H, W, 3) uint8, RGB; without any there are no instances. num_categories: classes of the data set; the
+    model may have more logits, which are not read. A query may appear under several classes. Raises UserError if the
+    model takes clips of another length than it would get.
     """
+    check_clip_length(model, config, len(frames))
+    video = Video(len(frames), lambda wanted: frames[list(wanted)])
+    return _predict(model, video, config, num_categories, device, lambda: None)
+
+
+def _num_steps(length: int, config: EvalConfig) -> int:
+    return 1 if config.clips is None else len(clip_windows(length, config.clips.clip_length, config.clips.clip_stride))
+
+
+@torch.inference_mode()
+def _predict(
+    model: nn.Module,
+    video: Video,
+    config: EvalConfig,
+    num_categories: int,
+    device: torch.device,
+    advance: Callable[[], None],
+) -> list[VideoInstance]:
     model.eval()
+    if config.clips is not None:
+        return predict_clips(model, video, config, config.clips, num_categories, device, advance)
+    instances = []
+    if video.length:
+        predict = _predict_whole if config.augmentation is None else predict_augmented
+        instances = predict(model, video, config, num_categories, device)
+    advance()
+    return instances
+
+
+def _predict_whole(
+    model: nn.Module, video: Video, config: EvalConfig, num_categories: int, device: torch.device
+) -> list[VideoInstance]:
+    """The best pairs of query and class, each an instance."""
+    frames = video.read(range(video.length))
     batch = video_batch(frames, config.short_side, config.max_side).to(device)
     output = model(batch.images, batch.padding_mask)
-    scores = output.pred_logits[0, :, :num_categories].float().sigmoid()
-    best, position = scores.flatten().topk(min(config.top_k, scores.numel()))
-    position = position[best > config.score_threshold]
-    queries, instance_query = torch.unique(position // scores.shape[1], return_inverse=True)
+    best, queries, labels = best_pairs(category_scores(output, num_categories), config.top_k)
+    above = best > config.score_threshold
+    best, queries, labels = best[above], queries[above], labels[above]
     if not len(queries):
         return []
-    stride = model.mask_stride
-    assert isinstance(stride, int)
-    input_size = (int(batch.image_sizes[0, 0]), int(batch.image_sizes[0, 1]))
-    sampling = MaskSampling(stride, input_size, config.mask_alignment)
-    size = (frames.shape[1], frames.shape[2])
-    masks = encode_masks(output.pred_masks(0, queries), sampling, size, config.mask_threshold)
+    sampling = MaskSampling.of(model, batch, config)
+    logits, mask_index = pair_masks(output.pred_masks, queries, labels)
+    masks = encode_masks(logits, sampling, frames.shape[1:3], config.mask_threshold)
     instances = [
-        VideoInstance(label, _shortest(score), masks[query])
-        for label, score, query in zip(
-            (position % scores.shape[1]).tolist(), best.cpu().numpy(), instance_query.tolist(), strict=False
-        )
+        VideoInstance(label, shortest(score), masks[mask])
+        for label, score, mask in zip(labels.tolist(), best.cpu().numpy(), mask_index.tolist(), strict=True)
     ]
     return [instance for instance in instances if any(mask is not None for mask in instance.segmentations)]
-
-
-@dataclass(frozen=True)
-class MaskSampling:
-    """Where mask logits lie in the model's input.
-
-    stride: pixels between logits. input_size: (height, width) of the input without padding. alignment: logit i lies at
-    pixel stride*i + stride//2 ("target", where training reads its targets), or at the centre of its cell
-    ("interpolate", what torch's interpolate takes for granted).
-    """
-
-    stride: int
-    input_size: tuple[int, int]
-    alignment: Literal["target", "interpolate"] = "target"
-
-    @property
-    def first(self) -> float:
-        """Pixel at which logit 0 lies."""
-        return self.stride // 2 if self.alignment == "target" else (self.stride - 1) / 2
-
-    def weights(self, axis: int, num_logits: int, length: int, device: torch.device) -> Tensor:
-        """Linear interpolation along an axis as a matrix: (length, num_logits) float32, rows of output pixels.
-
-        Logits that lie in the padding are not used: beyond the last one inside, its value holds.
-        """
-        inside = self.input_size[axis]
-        last = min(max(math.floor((inside - 1 - self.first) / self.stride), 0), num_logits - 1)
-        pixel = (torch.arange(length, dtype=torch.float64, device=device) + 0.5) * (inside / length) - 0.5
-        position = ((pixel - self.first) / self.stride).clamp(0, last)
-        distance = (position[:, None] - torch.arange(num_logits, device=device)).abs()
-        return (1 - distance).clamp(min=0).float()
-
-
-def resize_masks(logits: Tensor, sampling: MaskSampling, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation of (n, h, w) logits at the pixel centres of an image of `size`: (n, H, W) float32."""
-    rows = sampling.weights(0, logits.shape[1], size[0], logits.device)
-    columns = sampling.weights(1, logits.shape[2], size[1], logits.device)
-    return rows @ logits.float() @ columns.T
-
-
-def encode_masks(
-    logits: Tensor, sampling: MaskSampling, size: tuple[int, int], threshold: float
-) -> list[list[RLE | None]]:
-    """Run-length codes at image size of (n, T, h, w) logits whose sigmoid is above `threshold`; None for empty masks.
-
-    Upsamples a few masks at a time: memory does not grow with the length of the video or the number of instances.
-    """
-    least_logit = math.log(threshold / (1 - threshold)) if threshold > 0 else -math.inf
-    flat = logits.flatten(0, 1)
-    codes: list[RLE | None] = []
-    for part in flat.split(max(1, PIXELS_AT_ONCE // (size[0] * size[1]))):
-        masks = (resize_masks(part, sampling, size) > least_logit).cpu().numpy()
-        codes += [code if mask.any() else None for code, mask in zip(encode_many(masks), masks, strict=True)]
-    length = logits.shape[1]
-    return [codes[start : start + length] for start in range(0, len(codes), length)]
-
-
-def _shortest(score: np.float32) -> float:
-    """The shortest decimal number that gives this float32 again: what a reader wants to see in a results file."""
-    return float(str(score))

@@ -8,19 +8,31 @@ import torch
 from torch import nn
 
 from vislab.engine.config import TrainConfig
+from vislab.errors import UserError
 
 
 def build_optimizer(model: nn.Module, criterion: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over everything trainable in the model and in the losses.
+    """AdamW over everything trainable in the model and in the losses, whose parameters are called "criterion...".
 
     Parameters under `model.backbone` and those named in `config.slow_names` learn slower, as in Deformable DETR
-    (fundamentalvision/Deformable-DETR main.py). Each group keeps its factor under "multiplier".
+    (fundamentalvision/Deformable-DETR main.py); `config.multipliers` go first. What has a factor of 0 is frozen: it
+    needs no gradient from then on. Each group keeps its factor under "multiplier". Raises UserError for a multiplier
+    that fits no parameter, and where nothing is left to train.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    named += [(f"criterion.{name}", parameter) for name, parameter in criterion.named_parameters()]
+    named = [*model.named_parameters(), *((f"criterion.{name}", p) for name, p in criterion.named_parameters())]
+    for text, _ in config.multipliers:
+        if not any(text in name for name, _ in named):
+            parts = ", ".join(sorted({name.split(".")[0] for name, _ in named}))
+            raise UserError(f"train.multipliers has {text!r}, which is in no parameter's name; they start with {parts}")
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named:
-        groups.setdefault(_multiplier(name, config), []).append(parameter)
+        factor = _multiplier(name, config)
+        if factor == 0:
+            parameter.requires_grad_(False)
+        elif parameter.requires_grad:
+            groups.setdefault(factor, []).append(parameter)
+    if not groups:
+        raise UserError(f"train.multipliers is {config.multipliers}, which leaves no parameter to train")
     return torch.optim.AdamW(
         [{"params": members, "multiplier": factor} for factor, members in groups.items()],
         lr=config.learning_rate,
@@ -50,6 +62,9 @@ def schedule_factor(config: TrainConfig, step: int) -> float:
 
 
 def _multiplier(name: str, config: TrainConfig) -> float:
+    for text, factor in config.multipliers:
+        if text in name:
+            return factor
     if name.startswith("backbone."):
         return config.backbone_multiplier
     if any(part in name for part in config.slow_names):

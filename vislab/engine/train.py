@@ -104,7 +104,9 @@ def accumulate_gradients(
         with torch.autocast(device, torch.bfloat16, enabled=config.amp and device == "cuda"):
             output = state.model(batch.images, batch.padding_mask)
             losses = state.criterion(output, batch.targets, state.model.mask_stride)
-        torch.stack(list(losses.values())).sum().div(len(batches)).backward()
+        total = torch.stack(list(losses.values())).sum().div(len(batches))
+        if total.requires_grad:  # not where only the mask head is trained and the clips show nothing
+            total.backward()
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + value.detach() / len(batches)
     return means

@@ -17,7 +17,8 @@ class WarmStart:
     """What became of the weights, by name in the state dict.
 
     loaded: taken from the file. fresh: in the model, but not in the file with this shape; initialised as without it.
-    dropped: in the file, but not in the model with this shape.
+    dropped: in the file, but not in the model with this shape. What `InitialWeights.without` leaves out counts as not
+    in the file.
     """
 
     loaded: tuple[str, ...]
@@ -33,6 +34,8 @@ def warm_start(model: nn.Module, init: InitialWeights) -> WarmStart:
     describes, is no safetensors file, or if nothing in it fits.
     """
     state = read_weights(init)
+    for text in init.without:
+        state = {name: value for name, value in state.items() if text not in name}
     adapt = getattr(model, "adapt_weights", None)
     if adapt is not None:
         state = adapt(state)

@@ -19,13 +19,19 @@ def sigmoid_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def classification_loss(
-    logits: Tensor, targets: list[Targets], matches: list[tuple[Tensor, Tensor]], num_instances: float
+    logits: Tensor, targets: list[Targets], matches: list[tuple[Tensor, Tensor]], normaliser: float
 ) -> Tensor:
-    """Focal loss of all queries, summed and divided by the number of instances (Deformable DETR's normalisation).
+    """Focal loss of all queries, summed and divided by `normaliser` (the number of instances in Deformable DETR).
 
-    logits: (B, Q, K). Returns a scalar.
+    logits: (B, Q, K), or (B, Q, T, K) where every frame has logits of its own: a matched query is then background in
+    the frames where its instance is absent (DeVIS src/models/criterion.py:105-125; TeViT
+    mmdet/core/bbox/assigners/tevit_hungarian_assigner.py:125-170). Returns a scalar.
     """
     one_hot = logits.new_zeros(logits.shape)
-    for batch_index, (target, (query_index, instance_index)) in enumerate(zip(targets, matches, strict=True)):
-        one_hot[batch_index, query_index, target.labels[instance_index]] = 1.0
-    return sigmoid_focal_loss(logits, one_hot).sum() / num_instances
+    for clip, target, (query_index, instance_index) in zip(one_hot, targets, matches, strict=True):
+        labels = target.labels[instance_index]
+        if logits.dim() == 4:
+            clip[query_index, :, labels] = target.present[instance_index].to(clip)
+        else:
+            clip[query_index, labels] = 1.0
+    return sigmoid_focal_loss(logits, one_hot).sum() / normaliser

@@ -30,12 +30,23 @@ class MatcherConfig:
     box_power: float = 2.0
 
 
+def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """One-to-one assignment of least cost (Hungarian algorithm): (Q, N) -> query_index, instance_index.
+
+    Both are (min(Q, N),) int64, on the device of the cost. A non-finite cost is an error of training (NaN loss),
+    reported by the caller's checks; it is replaced here so that the assignment still ends.
+    """
+    finite = np.nan_to_num(cost.cpu().numpy(), nan=1e6, posinf=1e6, neginf=-1e6)
+    rows, columns = linear_sum_assignment(finite)
+    return torch.as_tensor(rows, device=cost.device), torch.as_tensor(columns, device=cost.device)
+
+
 def focal_class_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """Focal loss of a positive minus that of a negative, per query and instance: (Q, K), (N,) -> (Q, N)."""
+    """Focal loss of a positive minus that of a negative, per query and instance: (..., K), (N,) -> (..., N)."""
     probability = logits.sigmoid()
     positive = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-8).log()
     negative = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-8).log()
-    return (positive - negative)[:, labels]
+    return (positive - negative)[..., labels]
 
 
 def sequence_box_costs(boxes: Tensor, target: Targets, power: float) -> tuple[Tensor, Tensor]:
@@ -62,8 +73,7 @@ def sequence_box_costs(boxes: Tensor, target: Targets, power: float) -> tuple[Te
 def match_sequences(output: ModelOutput, targets: list[Targets], config: MatcherConfig) -> list[tuple[Tensor, Tensor]]:
     """One-to-one assignment of least cost for each clip.
 
-    Returns, per clip, (query_index, instance_index), both (min(Q, N),) int64. A non-finite cost is an error of
-    training (NaN loss), reported by the caller's checks; it is replaced here so that the assignment still ends.
+    Returns, per clip, (query_index, instance_index), as `assign` does.
     """
     matches = []
     for logits, boxes, target in zip(output.pred_logits, output.pred_boxes, targets, strict=True):
@@ -73,6 +83,5 @@ def match_sequences(output: ModelOutput, targets: list[Targets], config: Matcher
             + config.box_cost * distance
             + config.giou_cost * negative_giou
         )
-        rows, columns = linear_sum_assignment(np.nan_to_num(cost.cpu().numpy(), nan=1e6, posinf=1e6, neginf=-1e6))
-        matches.append((torch.as_tensor(rows, dtype=torch.int64), torch.as_tensor(columns, dtype=torch.int64)))
+        matches.append(assign(cost))
     return matches

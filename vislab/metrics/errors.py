@@ -47,7 +47,7 @@ import numpy as np
 
 from vislab.metrics.inputs import GroundTruth, Instance
 from vislab.metrics.matches import Matches
-from vislab.metrics.video_ap import assign, best_scored, gathered, instance_columns, joined
+from vislab.metrics.video_ap import Group, assign, best_scored, gathered, instance_columns
 from vislab.metrics.video_iou import frame_intersections, video_iou
 
 ERROR_TYPES = ("classification", "spatial", "temporal", "both", "duplicate", "background", "miss")
@@ -162,15 +162,14 @@ def _video_columns(
     labelled: Sequence[Instance], found: Sequence[Instance], video: int, categories: dict[int, int], threshold: float
 ) -> dict[str, np.ndarray]:
     """Columns of `Matches` and `ErrorBreakdown` for one video; `fixed_to` counts the objects of this video only."""
-    truths: list[Instance] = []
-    detections: list[Instance] = []
-    parts = [instance_columns([], [], video, 0)]
+    groups = []
     for category in sorted({instance.category_id for instance in (*labelled, *found)}):
-        group = [truth for truth in labelled if truth.category_id == category]
+        own = [truth for truth in labelled if truth.category_id == category]
         ranked = best_scored(detection for detection in found if detection.category_id == category)
-        parts.append(instance_columns(group, ranked, video, categories[category]))
-        truths, detections = truths + group, detections + ranked
-    columns = joined(parts)
+        groups.append(Group(video, categories[category], own, ranked))
+    columns = instance_columns(groups)
+    truths = [truth for group in groups for truth in group.truths]
+    detections = [detection for group in groups for detection in group.detections]
     same = columns["detection_category"][:, None] == columns["truth_category"]
     overlaps = video_iou(detections, truths) if detections and truths else np.zeros(same.shape)
     crowd = np.array([truth.is_crowd for truth in truths], bool)

@@ -15,11 +15,11 @@ import pandas as pd
 
 from vislab.errors import UserError
 from vislab.metrics.frame_overlap import SCORE_THRESHOLD
-from vislab.metrics.inputs import GroundTruth, load_json, read_ground_truth, read_results
+from vislab.metrics.inputs import GroundTruth, collector_paused, load_json, read_ground_truth, read_results
 from vislab.metrics.measure import METRICS, Measured, Settings, measure
 from vislab.metrics.numbers import Key, Part, Tables, bounds, category_names, parts, per_video, video_names
 from vislab.metrics.parallel import Workers, available_cores
-from vislab.metrics.statistics import _mean_over_runs, _run_draws, percentile_interval, video_draws
+from vislab.metrics.statistics import basic_interval, mean_over_drawn_runs, video_draws
 
 COLUMNS = ("metric", "scope", "value", "ci_low", "ci_high", "n")
 _FEW_MASKS = 20_000  # take less time than processes take to start
@@ -76,9 +76,7 @@ class Evaluation:
         """95 % basic interval; (NaN, NaN) if undefined, as from a single video, which says nothing about others."""
         if key not in self.replicates or self.videos[key] < 2:
             return float("nan"), float("nan")
-        low, high = percentile_interval(self.resampled(key)[: self.plan.replicates])
-        value, (least, most) = self.value(key), bounds(key.metric)
-        return float(np.clip(2 * value - high, least, most)), float(np.clip(2 * value - low, least, most))
+        return basic_interval(self.value(key), self.resampled(key)[: self.plan.replicates], bounds(key.metric))
 
     def frame(self) -> pd.DataFrame:
         """One record per number, with the columns of COLUMNS."""
@@ -161,21 +159,17 @@ def evaluations(
     if type(plan.replicates) is not int or plan.replicates < 0:
         raise UserError(f"replicates is {plan.replicates!r}, expected an integer >= 0")
     report = progress or (lambda stage, done, total: None)
-    data, source = _loaded(gt, "ground truth")
-    truth = read_ground_truth(data, source)
-    named_videos = video_names(truth, data["videos"]) if plan.per_video else []
-    named_categories = category_names(truth) if plan.per_category else []
+    with collector_paused():
+        data, source = _loaded(gt, "ground truth")
+        truth = read_ground_truth(data, source)
+        named_videos = video_names(truth, data["videos"]) if plan.per_video else []
+        named_categories = category_names(truth) if plan.per_category else []
+        del data  # before the collector walks through it
     runs = [_runs(model) for model in models]
     draws = video_draws(len(truth.videos), plan.drawn(len(truth.categories)), plan.seed)
     with Workers(_sensible(truth, sum(map(len, runs))) if workers is None else workers) as pool:
         measured = [[_measured(truth, run, plan.settings, pool, report) for run in model] for model in runs]
         return [_evaluation(plan, model, named_categories, named_videos, draws, pool, report) for model in measured]
-
-
-def mean_over_drawn_runs(replicates: np.ndarray, seed: int, stream: int) -> np.ndarray:
-    """(S, R) numbers of each run to the mean, (R,), over S runs drawn with replacement (`statistics`)."""
-    runs, drawn = replicates.shape
-    return _mean_over_runs(replicates, _run_draws(runs, drawn, seed, stream))
 
 
 def _runs(model: Model) -> list[tuple[Results, str]]:
@@ -187,7 +181,7 @@ def _runs(model: Model) -> list[tuple[Results, str]]:
 
 def _sensible(truth: GroundTruth, num_runs: int) -> int:
     """Worker processes for so many results, if each has as many tracks as the ground truth."""
-    masks = sum(len(instance.track) for instance in truth.instances) * (1 + num_runs)
+    masks = sum(instance.length for instance in truth.instances) * (1 + num_runs)
     return 1 if masks < _FEW_MASKS else available_cores()
 
 
@@ -199,8 +193,10 @@ def _loaded(data: Any, name: str) -> tuple[Any, str]:
 def _measured(
     truth: GroundTruth, run: tuple[Results, str], settings: Settings, pool: Workers, report: Progress
 ) -> Measured:
-    data, source = _loaded(*run)
-    detections = read_results(data, truth, source)
+    with collector_paused():
+        data, source = _loaded(*run)
+        detections = read_results(data, truth, source)
+        del data
     return measure(truth, detections, settings, pool, lambda done, total: report(f"matching {source}", done, total))
 
 
@@ -230,6 +226,8 @@ def _evaluation(
 
 def _replicates(own: Sequence[Part], draws: np.ndarray, pool: Workers, report: Progress) -> Tables:
     """Numbers on drawn videos, (R,) each; draws: (R, V)."""
+    if not len(draws):
+        return {key: np.zeros(0) for part in own for key in part.videos}
     slow = [part for part in own if part.slow]
     blocks = [draws[start : start + _BLOCK] for start in range(0, max(len(draws), 1), _BLOCK)]
     tasks = [(part, block) for part in slow for block in blocks]

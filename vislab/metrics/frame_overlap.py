@@ -34,9 +34,10 @@ import numpy as np
 from motmetrics.lap import linear_sum_assignment
 from pycocotools import mask as coco_mask
 
+from vislab import native_rle
 from vislab.errors import UserError
 from vislab.metrics.inputs import GroundTruth, Instance
-from vislab.metrics.video_iou import frame_intersections
+from vislab.metrics.video_iou import frame_intersections, packed
 
 Overlap = Literal["box", "mask"]
 Key = TypeVar("Key", bound=Hashable)
@@ -100,6 +101,9 @@ def frame_ious(truths: Sequence[Instance], detections: Sequence[Instance], overl
 
     T is the length of the longest track; a shorter one is absent after its end.
     """
+    if not truths or not detections:
+        length = max((instance.length for instance in (*truths, *detections)), default=0)
+        return np.zeros((length, len(truths), len(detections)))
     shared, truth_sizes, sizes = _shared_and_sizes(truths, detections, overlap)
     unions = truth_sizes[:, :, None] + sizes[:, None, :] - shared
     return np.divide(shared, unions, out=np.zeros(shared.shape), where=unions > 0)
@@ -107,10 +111,19 @@ def frame_ious(truths: Sequence[Instance], detections: Sequence[Instance], overl
 
 def tight_boxes(instances: Sequence[Instance], length: int) -> np.ndarray:
     """Tight boxes (left, top, right, bottom), right and bottom exclusive: (length, N, 4) int64 pixels, 0 if absent."""
+    library = native_rle.kernel_for(sum(len(instance.counts) for instance in instances))
+    if library is None or not instances:
+        return _plain_boxes(instances, length)
+    heights = [instance.size[0] for instance in instances]
+    return native_rle.boxes(library, packed(instances), heights, length).transpose(1, 0, 2)
+
+
+def _plain_boxes(instances: Sequence[Instance], length: int) -> np.ndarray:
     boxes = np.zeros((length, len(instances), 4), np.int64)
     frames, owners = np.nonzero(_sizes(instances, length))
     if len(frames):
-        codes = [instances[n].track[frame] for frame, n in zip(frames.tolist(), owners.tolist(), strict=True)]
+        tracks = [instance.track for instance in instances]
+        codes = [tracks[n][frame] for frame, n in zip(frames.tolist(), owners.tolist(), strict=True)]
         boxes[frames, owners] = coco_mask.toBbox(codes)
         boxes[..., 2:] += boxes[..., :2]
     return boxes
@@ -150,7 +163,7 @@ def _shared_and_sizes(
     truths: Sequence[Instance], detections: Sequence[Instance], overlap: Overlap
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels that each pair shares (T, M, N), and of each track (T, M) and (T, N), all int64."""
-    length = max((len(instance.track) for side in (truths, detections) for instance in side), default=0)
+    length = max((instance.length for side in (truths, detections) for instance in side), default=0)
     if overlap == "mask":
         shared = np.zeros((length, len(truths), len(detections)), np.int64)
         intersections = frame_intersections(truths, detections)
@@ -174,9 +187,9 @@ def _sizes(instances: Sequence[Instance], length: int) -> np.ndarray:
     return sizes.T
 
 
-def _content(instance: Instance) -> tuple[str, ...]:
+def _content(instance: Instance) -> tuple[bytes, list[int]]:
     """Something to sort by that depends on nothing but the masks."""
-    return tuple("" if code is None else code["counts"] for code in instance.track)
+    return instance.counts, instance.ends.tolist()
 
 
 def _grouped(pairs: Iterable[tuple[Key, Instance]]) -> defaultdict[Key, list[Instance]]:

@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from vislab.metrics.frame_overlap import SCORE_THRESHOLD, Overlap, Scene, tracking_scenes
 from vislab.metrics.inputs import GroundTruth, Instance
+from vislab.metrics.pooling import VideoCounts
 
 ALPHAS = 0.05 + 0.05 * np.arange(19)  # IoU thresholds; TrackEval's floats, to the last bit
 STATISTICS = ("HOTA", "DetA", "AssA", "LocA", "DetRe", "DetPr", "AssRe", "AssPr", "HOTA(0)")
@@ -26,14 +27,13 @@ _EPSILON = np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True, eq=False)
-class HotaCounts:
+class HotaCounts(VideoCounts):
     """Counts of each video; enough for any resampling of the videos.
 
     An object is a labelled track in one frame, a detection a detected track in one frame. For one match, of tracks m
     and n that match in c frames and are present in a and b frames, AssA adds c / (a + b - c), AssRe c / a, AssPr c / b.
     """
 
-    video_ids: np.ndarray  # (V,) int64, rising
     objects: np.ndarray  # (V, 1) int64
     detections: np.ndarray  # (V, 1) int64
     matches: np.ndarray  # (V, A) int64
@@ -42,28 +42,28 @@ class HotaCounts:
     recall_sums: np.ndarray  # (V, A) float64
     precision_sums: np.ndarray  # (V, A) float64
 
-    def summaries(
-        self, video_weights: np.ndarray | None = None, names: Sequence[str] = STATISTICS
-    ) -> dict[str, np.ndarray]:
-        """Statistics of the pooled counts in R resamples: name -> (R,) float64 in [0, 1].
+    @staticmethod
+    def statistics(counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """By name, in [0, 1], from (R, A) or (R, 1) counts.
 
         Each is the mean over the thresholds, but HOTA(0), which is HOTA at the lowest one. HOTA is the root of DetA
         times AssA at each threshold. Without a match AssA, AssRe and AssPr are 0 and LocA is 1, as in TrackEval.
-
-        Args:
-            video_weights: (R, V) non-negative integers, how often each video counts (default: one row of ones).
-            names: of the statistics wanted.
         """
-        weights = np.ones((1, len(self.video_ids)), np.int64) if video_weights is None else video_weights
-        values = _statistics({name: weights @ counts for name, counts in self._counts().items()})
-        return {name: values[name] for name in names}
-
-    def per_video(self) -> dict[str, np.ndarray]:
-        """The same statistics of each video alone: name -> (V,) float64."""
-        return _statistics(self._counts())
-
-    def _counts(self) -> dict[str, np.ndarray]:
-        return {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        objects, detections, matches = counts["objects"], counts["detections"], counts["matches"]
+        at_least_one = np.maximum(1, matches)
+        by_alpha = {
+            "DetA": matches / np.maximum(1, objects + detections - matches),
+            "AssA": counts["association_sums"] / at_least_one,
+            "LocA": np.where(matches > 0, counts["iou_sums"] / at_least_one, 1.0),
+            "DetRe": matches / np.maximum(1, objects),
+            "DetPr": matches / np.maximum(1, detections),
+            "AssRe": counts["recall_sums"] / at_least_one,
+            "AssPr": counts["precision_sums"] / at_least_one,
+        }
+        by_alpha["HOTA"] = np.sqrt(by_alpha["DetA"] * by_alpha["AssA"])
+        values = {name: table.mean(1) for name, table in by_alpha.items()} | {"HOTA(0)": by_alpha["HOTA"][:, 0]}
+        defined = (objects + detections)[:, 0] > 0
+        return {name: np.where(defined, values[name], np.nan) for name in STATISTICS}
 
 
 def hota_instances(
@@ -161,22 +161,3 @@ def _scene_counts(scene: Scene) -> dict[str, np.ndarray]:
         "recall_sums": over_matches(objects),
         "precision_sums": over_matches(detections),
     }
-
-
-def _statistics(counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """From (R, A) or (R, 1) counts."""
-    objects, detections, matches = counts["objects"], counts["detections"], counts["matches"]
-    at_least_one = np.maximum(1, matches)
-    by_alpha = {
-        "DetA": matches / np.maximum(1, objects + detections - matches),
-        "AssA": counts["association_sums"] / at_least_one,
-        "LocA": np.where(matches > 0, counts["iou_sums"] / at_least_one, 1.0),
-        "DetRe": matches / np.maximum(1, objects),
-        "DetPr": matches / np.maximum(1, detections),
-        "AssRe": counts["recall_sums"] / at_least_one,
-        "AssPr": counts["precision_sums"] / at_least_one,
-    }
-    by_alpha["HOTA"] = np.sqrt(by_alpha["DetA"] * by_alpha["AssA"])
-    values = {name: table.mean(1) for name, table in by_alpha.items()} | {"HOTA(0)": by_alpha["HOTA"][:, 0]}
-    defined = (objects + detections)[:, 0] > 0
-    return {name: np.where(defined, values[name], np.nan) for name in STATISTICS}

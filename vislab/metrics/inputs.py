@@ -6,11 +6,14 @@ the file and the place in it, as in `results.json: [12].score is "abc", expected
 
 from __future__ import annotations
 
+import gc
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
+from itertools import chain, pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -36,16 +39,48 @@ class Video:
 class Instance:
     """One labelled or detected object of one video.
 
-    `track` has a run-length code per frame, None where the object is absent; `mask_areas` (T,) int64 their pixels, 0
-    where absent. `record` is the entry of the file, `where` names it in messages.
+    `counts` are the run-length counts of all its masks, one after another; those of each frame end at `ends`, (T,)
+    int64, and are empty where the object is absent. `mask_areas` (T,) int64 are their pixels, 0 where absent. `record`
+    is the entry of the file without its segmentations, `where` names it in messages.
     """
 
     video_id: int
     category_id: int
-    track: list[rle.RLE | None]
+    size: tuple[int, int]  # height, width
+    counts: bytes
+    ends: np.ndarray
     mask_areas: np.ndarray
     record: Mapping[str, Any]
     where: str
+
+    @property
+    def length(self) -> int:
+        """Frames."""
+        return len(self.ends)
+
+    @property
+    def track(self) -> list[rle.RLE | None]:
+        """A run-length code per frame, checked, None where the object is absent; made anew at each call."""
+        spans = pairwise([0, *self.ends.tolist()])
+        return [
+            {"size": list(self.size), "counts": self.counts[start:end].decode("ascii")} if end > start else None
+            for start, end in spans
+        ]
+
+    @cached_property
+    def num_masks(self) -> int:
+        """Frames with a mask that is not empty."""
+        return int(np.count_nonzero(self.mask_areas))
+
+    @cached_property
+    def total_area(self) -> int:
+        """Pixels of all masks."""
+        return int(self.mask_areas.sum())
+
+    @property
+    def mean_mask_area(self) -> float:
+        """Mean over the masks that are not empty, in pixels; 0 without any."""
+        return self.total_area / max(self.num_masks, 1)
 
     @property
     def score(self) -> float:
@@ -70,11 +105,24 @@ def load_json(path: str | PathLike) -> Any:
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     try:
-        return json.loads(content, object_pairs_hook=_unique_keys)
+        with collector_paused():
+            return json.loads(content, object_pairs_hook=_unique_keys)
     except _RepeatedKey as error:
         raise UserError(f"{path}: key {shown(str(error))} occurs twice in one object") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON{_cause(content, error)}") from error
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No search for reference cycles, which takes long where many objects are made at once, all without cycles."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _RepeatedKey(Exception):
@@ -172,62 +220,82 @@ def _instances(
     categories: dict[int, str],
     any_length: bool,
 ) -> list[Instance]:
-    tracks = []
+    texts, tracks, sizes = [], [], []
     for record, where in zip(records, places, strict=True):
         video = videos[_known(record, "video_id", videos, where)]
         _known(record, "category_id", categories, where)
-        tracks.append(_track(record, video, where, any_length))
-    codes = [code for track in tracks for code in track if code is not None]
+        text, own_lengths = _track(record, video, where, any_length)
+        texts.append(text)
+        tracks.append(own_lengths)
+        sizes.append((video.height, video.width))
+    ends = np.cumsum([0, *map(len, tracks)])
+    lengths = np.array([*chain.from_iterable(tracks)], np.int64)  # frame after frame, -1 where there is no mask
+    positions = np.flatnonzero(lengths >= 0)
+    owners = np.searchsorted(ends, positions, side="right") - 1
 
-    def place(index: int) -> str:
-        until = list(accumulate(sum(code is not None for code in track) for track in tracks))
-        owner = next(i for i, end in enumerate(until) if end > index)
-        frames = [frame for frame, code in enumerate(tracks[owner]) if code is not None]
-        return f"{places[owner]}.segmentations[{frames[index - until[owner]]}]"  # counted from the last one back
+    def place(mask: int) -> str:
+        return f"{places[owners[mask]]}.segmentations[{positions[mask] - ends[owners[mask]]}]"
 
-    areas = iter(rle.validate_many(codes, place).tolist())
+    mask_sizes = np.array(sizes, np.int64).reshape(-1, 2)[owners]
+    mask_areas, replaced = rle.validate_joined(b"".join(texts), lengths[positions], mask_sizes, place)
+    areas = np.zeros(len(lengths), np.int64)
+    areas[positions] = mask_areas
+    lengths = np.maximum(lengths, 0)
+    spans = [slice(start, end) for start, end in pairwise(ends.tolist())]
+    for mask, counts in replaced.items():
+        owner, position = owners[mask], positions[mask] - ends[owners[mask]]
+        texts[owner] = _with(texts[owner], lengths[spans[owner]], position, counts.encode("ascii"))
     return [
         Instance(
-            video_id=record["video_id"],
-            category_id=record["category_id"],
-            track=track,
-            mask_areas=np.array([0 if code is None else next(areas) for code in track], np.int64),
-            record=record,
-            where=where,
+            record["video_id"],
+            record["category_id"],
+            size,
+            text,
+            np.cumsum(lengths[span]),
+            areas[span],
+            {name: value for name, value in record.items() if name != "segmentations"},
+            where,
         )
-        for record, track, where in zip(records, tracks, places, strict=True)
+        for record, size, text, span, where in zip(records, sizes, texts, spans, places, strict=True)
     ]
 
 
-def _track(record: dict, video: Video, where: str, any_length: bool) -> list[rle.RLE | None]:
-    """Run-length codes of one record, of the right size; what their counts hold is yet to be validated."""
+def _with(text: bytes, lengths: np.ndarray, frame: int, counts: bytes) -> bytes:
+    """The counts of a track with others for one frame, of which the length is changed in place; lengths: (T,)."""
+    start = int(lengths[:frame].sum())
+    end = start + int(lengths[frame])
+    lengths[frame] = len(counts)
+    return text[:start] + counts + text[end:]
+
+
+def _track(record: dict, video: Video, where: str, any_length: bool) -> tuple[bytes, list[int]]:
+    """`rle.join_counts` of one record, for masks of the right size; what they hold is yet to be validated."""
     segmentations = listed(record, "segmentations", where)
     if video.length is not None and len(segmentations) != video.length and not any_length:
         raise UserError(
             f"{where}.segmentations has {len(segmentations)} entries, "
             f"expected {video.length}, the length of video {video.id}"
         )
-    return [
-        None
-        if segmentation is None
-        else rle.compress(segmentation, video.height, video.width, f"{where}.segmentations[{frame}]")
-        for frame, segmentation in enumerate(segmentations)
-    ]
+    return rle.join_counts(segmentations, video.height, video.width, lambda frame: f"{where}.segmentations[{frame}]")
 
 
 def _check_areas(instance: Instance, video: Video) -> None:
     """Areas are the file's own count of each mask's pixels; they decide on the area range, and need not be exact."""
-    where, track = instance.where, instance.track
+    where = instance.where
     areas = listed(instance.record, "areas", where)
-    if len(areas) != len(track):
-        raise UserError(f"{where}.areas has {len(areas)} entries, segmentations has {len(track)}")
+    if len(areas) != instance.length:
+        raise UserError(f"{where}.areas has {len(areas)} entries, segmentations has {instance.length}")
+    pixels = video.height * video.width
+    given = [area for area in areas if area is not None]
+    if set(map(type, given)) <= {int} and min(given, default=0) >= 0 and max(given, default=0) <= pixels:
+        return
     for frame, area in enumerate(areas):
         if area is not None and not (is_number(area) and area >= 0):
             raise UserError(f"{where}.areas[{frame}] is {shown(area)}, expected a number >= 0 or null")
-        if area is not None and area > video.height * video.width:
+        if area is not None and area > pixels:
             raise UserError(
                 f"{where}.areas[{frame}] is {shown(area)}, expected at most {video.height} x {video.width} = "
-                f"{video.height * video.width} pixels, the size of video {video.id}"
+                f"{pixels} pixels, the size of video {video.id}"
             )
 
 

@@ -20,8 +20,9 @@ import numpy as np
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 128.0**2), "medium": (128.0**2, 256.0**2), "large": (256.0**2, 1e10)}
+_AREAS = tuple(AREA_RANGES)
 MAX_DETECTIONS = (1, 10, 100)
-_MAX_ENTRIES = 2_000_000  # of a (replicates, detections) array: 16 MB
+_MAX_ENTRIES = 2_000_000  # of a (replicates, thresholds, detections) array: 16 MB
 
 # name -> (precision or recall, area range, detections per video and category, index of the IoU threshold or all)
 _STATISTICS: dict[str, tuple[str, str, int, slice]] = {
@@ -102,31 +103,60 @@ class Matches:
         assert np.issubdtype(weights.dtype, np.integer) and (weights >= 0).all(), "multiplicities are whole numbers"
         names = self.statistics if names is None else names
         assert set(names) <= set(self.statistics), names
-        tables: dict[tuple[str, str, int], np.ndarray] = {}
-        for name in names:
-            kind, area, limit, _ = _STATISTICS[name]
-            if (kind, area, limit) not in tables:
-                tables[kind, area, limit] = self._table(kind, _range(name), limit, weights)
+        wanted = dict.fromkeys(_STATISTICS[name][:3] for name in names)
+        shape = (len(weights), len(self.category_ids), self.matched.shape[1])
+        tables = {key: np.full(shape, np.nan) for key in wanted}
+        for category in range(len(self.category_ids)):
+            found = np.flatnonzero(self.detection_category == category)
+            truths = np.flatnonzero(self.truth_category == category)
+            for area in dict.fromkeys(area for _, area, _ in wanted):
+                row = _AREAS.index(area)
+                counted = truths[~self.truth_ignored[row, truths]]
+                if len(counted):
+                    own = [key for key in wanted if key[1] == area]
+                    for key, values in self._curves(own, row, found, self.truth_video[counted], weights):
+                        tables[key][:, category] = values
         return {name: tables[_STATISTICS[name][:3]][:, :, _STATISTICS[name][3]].mean(2) for name in names}
 
-    def _table(self, kind: str, area: int, limit: int, weights: np.ndarray) -> np.ndarray:
-        """Average precision or final recall: (R, K, I), NaN for categories without ground truth."""
-        table = np.full((len(weights), len(self.category_ids), self.matched.shape[1]), np.nan)
-        for category in range(len(self.category_ids)):
-            truths = ~self.truth_ignored[area] & (self.truth_category == category)
-            chosen = np.flatnonzero((self.detection_category == category) & (self.detection_rank < limit))
-            counted = ~self.ignored[area][:, chosen]
-            hit = self.matched[area][:, chosen] & counted
-            for part in _slices(len(weights), len(chosen)):
-                truth_count = weights[part][:, self.truth_video[truths]].sum(1)
-                if kind == "recall":
-                    multiplicity = weights[part][:, self.detection_video[chosen]].astype(np.float64)
-                    value = multiplicity @ hit.T / np.maximum(truth_count, 1)[:, None]
-                else:
-                    order, multiplicity = self._ranking(chosen, weights[part])
-                    value = _average_precision(multiplicity, counted[:, order], hit[:, order], truth_count)
-                table[part, category] = np.where(truth_count[:, None] > 0, value, np.nan)
-        return table
+    def _curves(
+        self,
+        wanted: Sequence[tuple[str, str, int]],
+        row: int,
+        found: np.ndarray,
+        counted: np.ndarray,
+        weights: np.ndarray,
+    ) -> Iterator[tuple[tuple[str, str, int], np.ndarray]]:
+        """Average precision or final recall of one category, (R, I), NaN where no drawn video has ground truth.
+
+        Args:
+            wanted: keys of such tables. row: of the range. found: (E,) detections of the category, ranked. counted:
+                videos of the objects that count.
+        """
+        truth_count = weights[:, counted].sum(1)
+        is_counted = ~self.ignored[row][:, found]
+        is_hit = self.matched[row][:, found] & is_counted
+        rank = self.detection_rank[found]
+        known: dict[tuple[str, int], np.ndarray] = {}
+        for kind, area, limit in wanted:
+            within = np.flatnonzero(rank < limit)
+            if (kind, len(within)) not in known:  # where no video has more than 10 detections, AR100 is AR10
+                values = np.empty((len(weights), len(is_hit)))
+                for part in _slices(len(weights), is_hit[:, within].size):
+                    if kind == "recall":
+                        values[part] = self._recall(found[within], is_hit[:, within], weights[part], truth_count[part])
+                        continue
+                    order, multiplicity = self._ranking(found[within], weights[part])
+                    columns = within[order]
+                    values[part] = _average_precision(
+                        multiplicity, is_counted[:, columns], is_hit[:, columns], truth_count[part]
+                    )
+                known[kind, len(within)] = np.where(truth_count[:, None] > 0, values, np.nan)
+            yield (kind, area, limit), known[kind, len(within)]
+
+    def _recall(self, chosen: np.ndarray, hit: np.ndarray, weights: np.ndarray, truth_count: np.ndarray) -> np.ndarray:
+        """(R, I); hit: (I, E) of the chosen detections, (E,)."""
+        multiplicity = weights[:, self.detection_video[chosen]].astype(np.float64)
+        return multiplicity @ hit.T / np.maximum(truth_count, 1)[:, None]
 
     def _ranking(self, chosen: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The ranked list of one category in R resamples.
@@ -176,7 +206,7 @@ def counted_videos(matches: Matches, name: str, category: int | None = None) -> 
 
 def _range(name: str) -> int:
     """Row of the range that the named statistic looks at."""
-    return list(AREA_RANGES).index(_STATISTICS[name][1])
+    return _AREAS.index(_STATISTICS[name][1])
 
 
 def _average_precision(
@@ -194,17 +224,26 @@ def _average_precision(
         (R, I) float64; 0 where truth_count is 0.
     """
     result = np.zeros((len(multiplicity), len(hit)))
-    truth_count = np.maximum(truth_count, 1)[:, None]
-    everything = np.cumsum(multiplicity, 1) if counted.all(1).any() else None
-    for i, columns in enumerate(np.flatnonzero(row) for row in hit):
-        ranked = everything if counted[i].all() else np.cumsum(multiplicity * counted[i], 1)
-        assert ranked is not None
-        hits = np.cumsum(multiplicity[:, columns], 1)
-        precision = hits / (ranked[:, columns] + np.spacing(1))  # as published: 1 - 2e-16 where all are right
-        interpolated = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        reached = np.searchsorted(RECALL_POINTS, hits / truth_count, side="right")
-        newly = np.diff(reached, axis=1, prepend=0)
-        result[:, i] = (newly * interpolated).sum(1) / len(RECALL_POINTS)
+    thresholds, columns = np.nonzero(hit)  # H hits, threshold by threshold
+    with_hits, starts = np.unique(thresholds, return_index=True)
+    if not len(starts):
+        return result
+    ends = [*starts[1:].tolist(), len(columns)]
+    if counted.all():
+        ranked = np.cumsum(multiplicity, 1)[:, columns]
+    else:
+        ranked = np.cumsum(multiplicity[:, None] * counted, 2)[:, thresholds, columns]
+    hits, precision = (np.empty((len(multiplicity), len(columns)), kind) for kind in (np.int64, np.float64))
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        np.cumsum(multiplicity[:, columns[start:end]], 1, out=hits[:, start:end])
+    np.divide(hits, ranked + np.spacing(1), out=precision)  # as published: 1 - 2e-16 where all are right
+    for start, end in zip(starts.tolist(), ends, strict=True):
+        backwards = precision[:, start:end][:, ::-1]
+        np.maximum.accumulate(backwards, 1, out=backwards)
+    reached = np.searchsorted(RECALL_POINTS, hits / np.maximum(truth_count, 1)[:, None], side="right")
+    newly = np.diff(reached, axis=1, prepend=0)
+    newly[:, starts] = reached[:, starts]
+    result[:, with_hits] = np.add.reduceat(newly * precision, starts, axis=1) / len(RECALL_POINTS)
     return result
 
 

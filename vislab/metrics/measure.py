@@ -93,7 +93,7 @@ def measure(
 
 
 def _groups(truth: GroundTruth, detections: Sequence[Instance]) -> list[tuple[GroundTruth, list[Instance]]]:
-    """The input cut into runs of videos, in their order, without what no metric reads; at least one group."""
+    """The input cut into runs of videos, in their order; at least one group."""
     labelled, found = _by_video(truth.instances), _by_video(detections)
     runs: list[list[int]] = [[]]
     masks = 0
@@ -102,7 +102,7 @@ def _groups(truth: GroundTruth, detections: Sequence[Instance]) -> list[tuple[Gr
             runs.append([])
             masks = 0
         runs[-1].append(video)
-        masks += sum(len(instance.track) for instance in (*labelled[video], *found[video]))
+        masks += sum(instance.length for instance in (*labelled[video], *found[video]))
     return [
         (
             replace(
@@ -117,11 +117,10 @@ def _groups(truth: GroundTruth, detections: Sequence[Instance]) -> list[tuple[Gr
 
 
 def _by_video(instances: Sequence[Instance]) -> Mapping[int, list[Instance]]:
-    """Instances by video, in their order. Their masks are in `track`: those in `record` need not travel."""
+    """Instances by video, in their order."""
     groups: dict[int, list[Instance]] = defaultdict(list)
     for instance in instances:
-        record = {name: value for name, value in instance.record.items() if name != "segmentations"}
-        groups[instance.video_id].append(replace(instance, record=record))
+        groups[instance.video_id].append(instance)
     return groups
 
 

@@ -21,18 +21,18 @@ from scipy.optimize import linear_sum_assignment
 
 from vislab.metrics.frame_overlap import MATCH_IOU, SCORE_THRESHOLD, Overlap, Scene, assign, tracking_scenes
 from vislab.metrics.inputs import GroundTruth, Instance
+from vislab.metrics.pooling import VideoCounts
 
 STATISTICS = ("IDF1", "IDP", "IDR", "MOTA", "MOTP", "IDs", "Frag", "MT", "PT", "ML", "FP", "FN")
 
 
 @dataclass(frozen=True, eq=False)
-class MotCounts:
+class MotCounts(VideoCounts):
     """Counts of each video, (V,) int64 unless said otherwise; enough for any resampling of the videos.
 
     An object is a labelled track in one frame, a detection a detected track in one frame.
     """
 
-    video_ids: np.ndarray  # rising
     objects: np.ndarray
     detections: np.ndarray
     matches: np.ndarray  # pairs of an object and a detection; those that switch identity included
@@ -44,29 +44,31 @@ class MotCounts:
     mostly_lost: np.ndarray  # less than 20 %
     iou_sums: np.ndarray  # float64, over all matches
 
-    def summaries(
-        self, video_weights: np.ndarray | None = None, names: Sequence[str] = STATISTICS
-    ) -> dict[str, np.ndarray]:
-        """Statistics of the pooled counts in R resamples: name -> (R,) float64.
+    @staticmethod
+    def statistics(counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """By name, from (R,) counts.
 
         IDF1, IDP, IDR, MOTA (at most 1, may be negative) and MOTP (mean IoU of the matches, 0.5 to 1) are fractions,
         NaN where there is nothing to divide by; the others are counts: IDs identity switches, FP and FN detections and
         objects without partner, MT, PT and ML labelled tracks.
-
-        Args:
-            video_weights: (R, V) non-negative integers, how often each video counts (default: one row of ones).
-            names: of the statistics wanted.
         """
-        weights = np.ones((1, len(self.video_ids)), np.int64) if video_weights is None else video_weights
-        values = _statistics({name: weights @ counts for name, counts in self._counts().items()})
-        return {name: values[name] for name in names}
-
-    def per_video(self) -> dict[str, np.ndarray]:
-        """The same statistics of each video alone: name -> (V,) float64."""
-        return _statistics(self._counts())
-
-    def _counts(self) -> dict[str, np.ndarray]:
-        return {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        objects, detections, identity = counts["objects"], counts["detections"], counts["identity_matches"]
+        misses, false_positives = objects - counts["matches"], detections - counts["matches"]
+        values = {
+            "IDF1": _ratio(2 * identity, objects + detections),
+            "IDP": _ratio(identity, detections),
+            "IDR": _ratio(identity, objects),
+            "MOTA": 1 - _ratio(misses + counts["switches"] + false_positives, objects),
+            "MOTP": _ratio(counts["iou_sums"], counts["matches"]),
+            "IDs": counts["switches"],
+            "Frag": counts["fragments"],
+            "MT": counts["mostly_tracked"],
+            "PT": counts["partly_tracked"],
+            "ML": counts["mostly_lost"],
+            "FP": false_positives,
+            "FN": misses,
+        }
+        return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
 
 def mot_instances(
@@ -112,11 +114,12 @@ def frame_partners(scene: Scene) -> np.ndarray:
     claim one detection, the first in order has it. The rest is assigned by `frame_overlap.assign`.
     """
     frames, rows, columns = np.nonzero(scene.ious >= MATCH_IOU)
-    ends = np.searchsorted(frames, np.arange(len(scene.ious)), side="right").tolist()
+    with_pairs, starts = np.unique(frames, return_index=True)
+    ends = [*starts[1:].tolist(), len(frames)]
     allowed = list(zip(rows.tolist(), columns.tolist(), strict=True))
     last: dict[int, int] = {}
     matches: list[tuple[int, int, int]] = []
-    for frame, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+    for frame, start, end in zip(with_pairs.tolist(), starts.tolist(), ends, strict=False):
         kept: dict[int, int] = {}
         taken = set()
         for m, n in allowed[start:end]:
@@ -180,26 +183,6 @@ def _fragments(matched: np.ndarray, present: np.ndarray) -> int:
     state = matched.T[present.T]
     continues = np.append(False, (owners[1:] == owners[:-1]) & state[:-1])[: len(state)]
     return int((state & ~continues).sum() - matched.any(0).sum())
-
-
-def _statistics(counts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    objects, detections, identity = counts["objects"], counts["detections"], counts["identity_matches"]
-    misses, false_positives = objects - counts["matches"], detections - counts["matches"]
-    values = {
-        "IDF1": _ratio(2 * identity, objects + detections),
-        "IDP": _ratio(identity, detections),
-        "IDR": _ratio(identity, objects),
-        "MOTA": 1 - _ratio(misses + counts["switches"] + false_positives, objects),
-        "MOTP": _ratio(counts["iou_sums"], counts["matches"]),
-        "IDs": counts["switches"],
-        "Frag": counts["fragments"],
-        "MT": counts["mostly_tracked"],
-        "PT": counts["partly_tracked"],
-        "ML": counts["mostly_lost"],
-        "FP": false_positives,
-        "FN": misses,
-    }
-    return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

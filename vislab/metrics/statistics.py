@@ -5,11 +5,11 @@ Its value is the mean of the runs' statistics. One bootstrap replicate draws V o
 same draw for every run, and, if there are several runs, as many runs with replacement; the statistic is computed anew
 on the drawn videos (not averaged over videos: AP is not a mean) and averaged over the drawn runs. Replicates in which
 it is undefined, because no drawn video has ground truth, are left out. The interval of a value is the basic one: the
-percentiles of the replicates reflected at the value, cut to [0, 1] (Davison and Hinkley, Bootstrap Methods and their
-Application, 1997, section 5.2). Not the percentiles themselves: interpolated precision makes AP of few videos too high,
-that of a resample once more, and reflection takes the second shift back. In a simulation with 8 categories (slow test)
-95 % percentile intervals hold the true AP for 69 % and 70 % of samples of 60 and 200 videos, basic ones for 85 % and
-92 %.
+percentiles of the replicates reflected at the value, cut to what the statistic can be (Davison and Hinkley, Bootstrap
+Methods and their Application, 1997, section 5.2). Not the percentiles themselves: interpolated precision makes AP of
+few videos too high, that of a resample once more, and reflection takes the second shift back. In a simulation with 8
+categories (slow test) 95 % percentile intervals hold the true AP for 69 % and 70 % of samples of 60 and 200 videos,
+basic ones for 85 % and 92 %.
 
 A difference between two rows uses the same draw of videos for both. With equally many runs, run i of one row is paired
 with run i of the other (give them in the order of their seeds); otherwise runs are drawn independently. The shifts
@@ -69,16 +69,24 @@ class PairedDifference:
 
 
 def bootstrap(
-    runs: Sequence[Resampled], statistic: str = "AP", *, replicates: int = 1000, seed: int = 0, confidence: float = 0.95
+    runs: Sequence[Resampled],
+    statistic: str = "AP",
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    replicates: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> Estimate:
-    """Mean over runs of one statistic, with its interval; see the top of this file."""
+    """Mean over runs of one statistic, with its interval; see the top of this file.
+
+    bounds: what the statistic can be at least and at most; the default is that of fractions.
+    """
     num_videos = _common_videos(runs)
     values = np.array([run.summaries(None, [statistic])[statistic][0] for run in runs])
     mean, std = mean_and_std(values)
     weights = video_draws(num_videos, replicates, seed)
-    draws = _run_draws(len(runs), replicates, seed, stream=1)
-    resampled = _mean_over_runs(_replicates(runs, statistic, weights), draws)
-    return Estimate(mean, std, *basic_interval(mean, resampled, confidence), len(runs), num_videos)
+    resampled = mean_over_drawn_runs(_replicates(runs, statistic, weights), seed)
+    return Estimate(mean, std, *basic_interval(mean, resampled, bounds, confidence), len(runs), num_videos)
 
 
 def paired_difference(
@@ -96,9 +104,8 @@ def paired_difference(
     means, resampled = [], []
     for position, runs in enumerate((runs_a, runs_b)):
         stream = 1 if len(runs_a) == len(runs_b) else 1 + position
-        draws = _run_draws(len(runs), replicates, seed, stream=stream)
         means.append(np.mean([run.summaries(None, [statistic])[statistic][0] for run in runs]))
-        resampled.append(_mean_over_runs(_replicates(runs, statistic, weights), draws))
+        resampled.append(mean_over_drawn_runs(_replicates(runs, statistic, weights), seed, stream))
     differences = resampled[0] - resampled[1]
     return PairedDifference(
         float(means[0] - means[1]),
@@ -125,10 +132,19 @@ def video_draws(num_videos: int, replicates: int, seed: int) -> np.ndarray:
     return np.bincount(cells.ravel(), minlength=replicates * num_videos).reshape(replicates, num_videos)
 
 
-def basic_interval(value: float, replicates: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a fraction: percentiles of its replicates, reflected at it; (NaN, NaN) if undefined."""
+def mean_over_drawn_runs(replicates: np.ndarray, seed: int, stream: int = 1) -> np.ndarray:
+    """(S, R) numbers of each run to the mean, (R,), over S runs drawn with replacement, anew for each replicate."""
+    runs, drawn = replicates.shape
+    draws = _generator(seed, stream).integers(runs, size=(drawn, runs))
+    return np.take_along_axis(replicates, draws.T, 0).mean(0)
+
+
+def basic_interval(
+    value: float, replicates: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0), confidence: float = 0.95
+) -> tuple[float, float]:
+    """Percentiles of the replicates, reflected at the value and cut to the bounds; (NaN, NaN) if undefined."""
     low, high = percentile_interval(replicates, confidence)
-    return float(np.clip(2 * value - high, 0, 1)), float(np.clip(2 * value - low, 0, 1))
+    return float(np.clip(2 * value - high, *bounds)), float(np.clip(2 * value - low, *bounds))
 
 
 def percentile_interval(replicates: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -163,19 +179,9 @@ def _generator(seed: int, stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], np.uint64)))
 
 
-def _run_draws(num_runs: int, replicates: int, seed: int, stream: int) -> np.ndarray:
-    """Runs of each replicate: (R, S) indices."""
-    return _generator(seed, stream).integers(num_runs, size=(replicates, num_runs))
-
-
 def _replicates(runs: Sequence[Resampled], statistic: str, weights: np.ndarray) -> np.ndarray:
     """(S, R)."""
     return np.stack([run.summaries(weights, [statistic])[statistic] for run in runs])
-
-
-def _mean_over_runs(table: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """(S, R) values and (R, S) indices -> (R,)."""
-    return np.take_along_axis(table, draws.T, 0).mean(0)
 
 
 def _common_videos(runs: Sequence[Resampled]) -> int:

@@ -24,8 +24,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from vislab.errors import UserError
 from vislab.metrics.inputs import GroundTruth, Instance, is_number, listed, shown
 from vislab.metrics.matches import Matches
@@ -70,7 +68,7 @@ def subset_matches(
 
 def track_length(instance: Instance) -> int:
     """Frames in which the instance has a mask that is not empty."""
-    return int(np.count_nonzero(instance.mask_areas))
+    return instance.num_masks
 
 
 def occlusion(instance: Instance) -> float:
@@ -105,7 +103,7 @@ def _labelled(instance: Instance) -> list[float]:
 def _measured(instance: Instance) -> list[float]:
     """One minus the visible fraction, in each frame where the object has a mask."""
     fractions = _per_frame(instance, "visible_fractions")
-    present = instance.mask_areas > 0
+    present = (instance.mask_areas > 0).tolist()
     for frame, value in enumerate(fractions):
         absent = value is None and not present[frame]
         if not absent and not (is_number(value) and 0 <= value <= 1):
@@ -117,6 +115,6 @@ def _measured(instance: Instance) -> list[float]:
 
 def _per_frame(instance: Instance, field: str) -> list:
     values = listed(instance.record, field, instance.where)
-    if len(values) != len(instance.track):
-        raise UserError(f"{instance.where}.{field} has {len(values)} entries, segmentations has {len(instance.track)}")
+    if len(values) != instance.length:
+        raise UserError(f"{instance.where}.{field} has {len(values)} entries, segmentations has {instance.length}")
     return values

@@ -8,14 +8,15 @@ takes an id of 0 for "unmatched"; here no id has a meaning.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from vislab.metrics.inputs import GroundTruth, Instance, read_ground_truth, read_results
+from vislab.metrics.inputs import GroundTruth, Instance, collector_paused, read_ground_truth, read_results
 from vislab.metrics.matches import AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS, Matches
-from vislab.metrics.video_iou import video_iou
+from vislab.metrics.video_iou import video_ious
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,10 @@ def mean_area(areas: Iterable[float | None]) -> float:
     return float(np.mean(filled)) if filled else 0.0
 
 
-def mean_mask_area(instance: Instance) -> float:
-    """`mean_area` of the instance's masks."""
-    return float(instance.mask_areas.sum() / max(np.count_nonzero(instance.mask_areas), 1))
-
-
 # The areas that the file gives count for ground truth, those of the masks for detections (ytvoseval.py:97-101).
-AREAS = Ranges(list(AREA_RANGES.values()), lambda truth: mean_area(truth.record["areas"]), mean_mask_area)
+AREAS = Ranges(
+    list(AREA_RANGES.values()), lambda truth: mean_area(truth.record["areas"]), lambda found: found.mean_mask_area
+)
 
 
 def match(gt: dict, results: list[dict]) -> Matches:
@@ -71,20 +69,31 @@ def match(gt: dict, results: list[dict]) -> Matches:
     Raises:
         UserError: malformed input; names the place.
     """
-    truth = read_ground_truth(gt, any_length=True)
-    return match_instances(truth, read_results(results, truth, any_length=True))
+    with collector_paused():
+        truth = read_ground_truth(gt, any_length=True)
+        return match_instances(truth, read_results(results, truth, any_length=True))
 
 
 def match_instances(truth: GroundTruth, detections: Sequence[Instance], ranges: Sequence[Ranges] = (AREAS,)) -> Matches:
     """`match` for input that has been read; `ranges`, taken together, become the first axis of the result."""
-    truth_groups, detection_groups = _grouped(truth.instances), _grouped(detections)
-    video_index = {identifier: index for index, identifier in enumerate(truth.videos)}
-    category_index = {identifier: index for index, identifier in enumerate(truth.categories)}
-    parts = [_match_group([], [], 0, 0, ranges)]  # gives the columns their types when there is nothing
-    for key in sorted(truth_groups.keys() | detection_groups.keys()):
-        video, category = video_index[key[0]], category_index[key[1]]
-        parts.append(_match_group(truth_groups[key], detection_groups[key], video, category, ranges))
-    return Matches(**gathered(truth, parts))
+    groups = list(_groups(truth, detections))
+    truths = [instance for group in groups for instance in group.truths]
+    found = [instance for group in groups for instance in group.detections]
+    crowd = np.array([instance.is_crowd for instance in truths], bool)
+    truth_ignored = crowd | np.concatenate([each.truths_outside(truths) for each in ranges])
+    outside = np.concatenate([each.detections_outside(found) for each in ranges])
+    matched, ignored = np.zeros((2, len(outside), len(IOU_THRESHOLDS), len(found)), bool)
+    overlaps = iter(video_ious([(group.detections, group.truths) for group in groups if _compares(group)]))
+    first_truth = first_found = 0
+    for group in groups:
+        mine = slice(first_truth, first_truth := first_truth + len(group.truths))
+        theirs = slice(first_found, first_found := first_found + len(group.detections))
+        if _compares(group):
+            partner, ignored[..., theirs] = assign(next(overlaps), crowd[mine], truth_ignored[:, mine])
+            matched[..., theirs] = partner >= 0
+    ignored |= ~matched & outside[:, None]
+    columns = instance_columns(groups) | {"matched": matched, "ignored": ignored, "truth_ignored": truth_ignored}
+    return Matches(**gathered(truth, [columns]))
 
 
 def gathered(truth: GroundTruth, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -108,12 +117,30 @@ def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
 
-def _grouped(instances: Iterable[Instance]) -> dict[tuple[int, int], list[Instance]]:
-    """Instances by (video id, category id), in their order."""
-    groups: dict[tuple[int, int], list[Instance]] = defaultdict(list)
-    for instance in instances:
-        groups[instance.video_id, instance.category_id].append(instance)
-    return groups
+class Group(NamedTuple):
+    """What one video has of one category: the best detections, by falling score, ties in the order of the results."""
+
+    video: int  # index into GroundTruth.videos
+    category: int  # index into GroundTruth.categories
+    truths: list[Instance]
+    detections: list[Instance]
+
+
+def _groups(truth: GroundTruth, detections: Iterable[Instance]) -> Iterator[Group]:
+    """All that have anything, in the order of video and category."""
+    sides: list[dict[tuple[int, int], list[Instance]]] = [defaultdict(list), defaultdict(list)]
+    for groups, instances in zip(sides, (truth.instances, detections), strict=True):
+        for instance in instances:
+            groups[instance.video_id, instance.category_id].append(instance)
+    videos = {identifier: index for index, identifier in enumerate(truth.videos)}
+    categories = {identifier: index for index, identifier in enumerate(truth.categories)}
+    for video, category in sorted(sides[0].keys() | sides[1].keys()):
+        truths, found = (side.get((video, category), []) for side in sides)
+        yield Group(videos[video], categories[category], truths, best_scored(found))
+
+
+def _compares(group: Group) -> bool:
+    return bool(group.truths and group.detections)
 
 
 def best_scored(found: Iterable[Instance]) -> list[Instance]:
@@ -121,36 +148,20 @@ def best_scored(found: Iterable[Instance]) -> list[Instance]:
     return sorted(found, key=lambda detection: -detection.score)[: MAX_DETECTIONS[-1]]
 
 
-def _match_group(
-    truths: list[Instance], found: list[Instance], video: int, category: int, ranges: Sequence[Ranges]
-) -> dict[str, np.ndarray]:
-    """Columns of `Matches` for one video and category, all but those of the file as a whole."""
-    detections = best_scored(found)
-    overlaps = video_iou(detections, truths) if detections and truths else np.zeros((len(detections), len(truths)))
-    crowd = np.array([truth.is_crowd for truth in truths], bool)
-    truth_ignored = crowd | np.concatenate([each.truths_outside(truths) for each in ranges])
-    outside = np.concatenate([each.detections_outside(detections) for each in ranges])
-    partner, partner_ignored = assign(overlaps, crowd, truth_ignored)
-    matched = partner >= 0
-    return instance_columns(truths, detections, video, category) | {
-        "matched": matched,
-        "ignored": partner_ignored | (~matched & outside[:, None]),
-        "truth_ignored": truth_ignored,
-    }
-
-
-def instance_columns(
-    truths: Sequence[Instance], detections: Sequence[Instance], video: int, category: int
-) -> dict[str, np.ndarray]:
-    """Columns of `Matches` that say what the instances of one video and category are; detections by falling score."""
+def instance_columns(groups: Sequence[Group]) -> dict[str, np.ndarray]:
+    """Columns of `Matches` that say what the instances of some groups are, one group after the other."""
+    detections = [detection for group in groups for detection in group.detections]
+    numbers = [[len(group.detections) for group in groups], [len(group.truths) for group in groups]]
+    videos, categories = (np.array([group[part] for group in groups], np.int32) for part in (0, 1))
+    ranks = [np.arange(number, dtype=np.int32) for number in (0, *numbers[0])]
     return {
-        "detection_video": np.full(len(detections), video, np.int32),
-        "detection_category": np.full(len(detections), category, np.int32),
+        "detection_video": np.repeat(videos, numbers[0]),
+        "detection_category": np.repeat(categories, numbers[0]),
         "detection_score": np.array([detection.score for detection in detections], np.float64),
-        "detection_area": np.array([mean_mask_area(detection) for detection in detections], np.float64),
-        "detection_rank": np.arange(len(detections), dtype=np.int32),
-        "truth_video": np.full(len(truths), video, np.int32),
-        "truth_category": np.full(len(truths), category, np.int32),
+        "detection_area": np.array([detection.mean_mask_area for detection in detections], np.float64),
+        "detection_rank": np.concatenate(ranks),
+        "truth_video": np.repeat(videos, numbers[1]),
+        "truth_category": np.repeat(categories, numbers[1]),
     }
 
 
@@ -172,6 +183,8 @@ def assign(
         The partner of each detection, (A, I, N) int64, index into G, -1 for none; and whether it is an ignored one,
         (A, I, N) bool.
     """
+    if overlaps.shape[1] == 1:
+        return _assign_to_one(overlaps[:, 0], bool(crowd[0]), ignored[:, 0], thresholds)
     # The first maximum of the reversed order is the last of the original.
     overlaps, crowd, ignored = overlaps[:, ::-1], crowd[::-1], ignored[:, None, ::-1]
     limits = np.minimum(thresholds, 1 - 1e-10)[:, None]
@@ -188,3 +201,14 @@ def assign(
         partner_ignored[..., n] = (chosen & ignored).any(2)
         taken |= chosen
     return partner, partner_ignored
+
+
+def _assign_to_one(
+    overlaps: np.ndarray, crowd: bool, ignored: np.ndarray, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`assign` for a single ground truth, which is what most videos have of a category: the first that may takes it."""
+    chosen = overlaps >= np.minimum(thresholds, 1 - 1e-10)[:, None]
+    if not crowd:
+        chosen &= np.cumsum(chosen, 1) == 1
+    partner = np.broadcast_to(np.where(chosen, 0, -1), (len(ignored), *chosen.shape))
+    return partner, chosen & ignored[:, None, None]

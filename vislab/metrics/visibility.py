@@ -93,7 +93,7 @@ def frame_groups(opacities: np.ndarray, present: np.ndarray, window: int) -> np.
 def _best_frame_ious(labelled: Sequence[Instance], found: Sequence[Instance]) -> list[np.ndarray]:
     """Per labelled object, the IoU of each of its frames with its best detection; 0 where that one is absent."""
     if not labelled or not found:
-        return [np.zeros(len(instance.track)) for instance in labelled]
+        return [np.zeros(instance.length) for instance in labelled]
     best = video_iou(found, labelled).argmax(0)
     intersections = frame_intersections(found, labelled)
     return [
@@ -112,10 +112,8 @@ def _frame_ious(intersections: np.ndarray, detection_areas: np.ndarray, truth_ar
 
 def _opacities(instance: Instance) -> np.ndarray:
     values = listed(instance.record, "opacities", instance.where)
-    if len(values) != len(instance.track):
-        raise UserError(
-            f"{instance.where}.opacities has {len(values)} entries, segmentations has {len(instance.track)}"
-        )
+    if len(values) != instance.length:
+        raise UserError(f"{instance.where}.opacities has {len(values)} entries, segmentations has {instance.length}")
     for frame, value in enumerate(values):
         absent = value is None and not instance.mask_areas[frame]
         if not absent and not (is_number(value) and 0 <= value <= 1):

@@ -27,20 +27,21 @@ class ResNetConfig:
     norm: Literal["frozen", "group"] = "frozen"
     frozen_stages: Literal[0, 1] = 1
 
-    def build(self) -> Backbone:
+    def build(self, stride4: bool = False) -> Backbone:
+        """stride4: C2 is returned as well."""
         from transformers import ResNetBackbone
         from transformers import ResNetConfig as Library
 
         library = Library(  # type: ignore[call-arg]  # out_features is read by a mixin
             depths=list(self.depths), hidden_sizes=list(self.widths), embedding_size=self.stem_width,
-            layer_type=self.layer_type, out_features=["stage2", "stage3", "stage4"],
+            layer_type=self.layer_type, out_features=_stages(stride4),
         )  # fmt: skip
         body = ResNetBackbone(library)
         replace_batch_norm(body, self.norm)
         if self.frozen_stages:
             for part in (body.embedder, body.encoder.stages[0]):
                 part.requires_grad_(False)
-        return Backbone(body, self.widths[1:])
+        return Backbone(body, self.widths if stride4 else self.widths[1:])
 
 
 @dataclass(frozen=True)
@@ -52,19 +53,24 @@ class SwinConfig:
     embed_dim: int = 192
     window_size: int = 12
 
-    def build(self) -> Backbone:
+    def build(self, stride4: bool = False) -> Backbone:
+        """stride4: C2 is returned as well, through a norm of its own."""
         from transformers import SwinBackbone
         from transformers import SwinConfig as Library
 
         library = Library(  # type: ignore[call-arg]  # out_features is read by a mixin
             image_size=384, embed_dim=self.embed_dim, depths=list(self.depths), num_heads=list(self.num_heads),
-            window_size=self.window_size, out_features=["stage2", "stage3", "stage4"],
+            window_size=self.window_size, out_features=_stages(stride4),
         )  # fmt: skip
         body = SwinBackbone(library)
         if hasattr(body, "swin"):
             # the feature maps have norms of their own and do not pass this one
             body.swin.layernorm = nn.Identity()  # type: ignore[assignment]
-        return Backbone(body, tuple(self.embed_dim * 2**stage for stage in (1, 2, 3)))
+        return Backbone(body, tuple(self.embed_dim * 2**stage for stage in range(0 if stride4 else 1, 4)))
+
+
+def _stages(stride4: bool) -> list[str]:
+    return ["stage1", "stage2", "stage3", "stage4"][0 if stride4 else 1 :]
 
 
 BackboneConfig = ResNetConfig | SwinConfig
@@ -72,6 +78,9 @@ BackboneConfig = ResNetConfig | SwinConfig
 RESNET50 = ResNetConfig()
 RESNET101 = ResNetConfig(depths=(3, 4, 23, 3))
 SWIN_LARGE = SwinConfig()
+SMALL_RESNET = ResNetConfig(
+    depths=(2, 2, 2, 2), widths=(64, 128, 256, 512), layer_type="basic", norm="group", frozen_stages=0
+)
 TINY_RESNET = ResNetConfig(
     depths=(1, 1, 1, 1), widths=(32, 64, 128, 160), stem_width=32, layer_type="basic", norm="group", frozen_stages=0
 )
@@ -113,7 +122,7 @@ def replace_batch_norm(module: nn.Module, norm: Literal["frozen", "group"]) -> N
 
 
 class Backbone(nn.Module):
-    """Feature maps of stride 8, 16 and 32. channels: their widths."""
+    """Feature maps of stride 8, 16 and 32, before them that of stride 4 if asked for. channels: their widths."""
 
     def __init__(self, body: nn.Module, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -121,5 +130,5 @@ class Backbone(nn.Module):
         self.channels = channels
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """images: (N, 3, H, W), H and W multiples of 32. Returns three (N, C_l, H / stride, W / stride)."""
+        """images: (N, 3, H, W), H and W multiples of 32. Returns three or four (N, C_l, H / stride, W / stride)."""
         return list(self.body(images).feature_maps)

@@ -13,10 +13,17 @@ from vislab.blocks.temporal_msda import TemporalMSDAConfig
 from vislab.blocks.temporal_self_attention import TemporalSelfAttentionConfig
 from vislab.config import with_changes
 from vislab.errors import UserError
-from vislab.models.backbones import TINY_RESNET, ResNetConfig
+from vislab.models.backbones import SMALL_RESNET, TINY_RESNET
+from vislab.models.devis import DevisConfig
+from vislab.models.devis_presets import deformable_detr, deformable_vistr, devis, vistr
 from vislab.models.encoder import EncoderConfig
+from vislab.models.mask2former_presets import ifr, mask2former_vis
+from vislab.models.mask2former_vis import Mask2FormerVISConfig
 from vislab.models.query_decoder import DecoderConfig
 from vislab.models.seqformer import MaskHeadConfig, SeqFormerConfig
+from vislab.models.tevit import TeViTConfig
+from vislab.models.tevit_presets import queryinst, tevit, tevit_r50
+from vislab.models.vistr import VisTRConfig
 
 Scale = Literal["smoke", "tiny", "small", "paper"]
 
@@ -27,11 +34,8 @@ def seqformer(scale: Scale = "paper") -> SeqFormerConfig:
     if scale == "paper":
         return SeqFormerConfig()
     if scale == "small":
-        backbone = ResNetConfig(
-            depths=(2, 2, 2, 2), widths=(64, 128, 256, 512), layer_type="basic", norm="group", frozen_stages=0
-        )
         return SeqFormerConfig(
-            backbone=backbone, num_classes=40, num_queries=50, dropout=0.0, reference_init="grid",
+            backbone=SMALL_RESNET, num_classes=40, num_queries=50, dropout=0.0, reference_init="grid",
             encoder=EncoderConfig(num_layers=3), decoder=DecoderConfig(num_layers=4),
             mask_head=MaskHeadConfig(coordinate_scale=64.0),
         )  # fmt: skip
@@ -55,7 +59,21 @@ def taformer(scale: Scale = "paper") -> SeqFormerConfig:
     )
 
 
-PRESETS: dict[str, Callable[[Scale], SeqFormerConfig]] = {"seqformer": seqformer, "taformer": taformer}
+ModelConfig = SeqFormerConfig | DevisConfig | VisTRConfig | TeViTConfig | Mask2FormerVISConfig
+
+PRESETS: dict[str, Callable[[Scale], ModelConfig]] = {
+    "seqformer": seqformer,
+    "taformer": taformer,
+    "deformable-detr": deformable_detr,
+    "deformable-vistr": deformable_vistr,
+    "devis": devis,
+    "vistr": vistr,
+    "mask2former-vis": mask2former_vis,
+    "ifr": ifr,
+    "tevit": tevit,
+    "tevit-r50": tevit_r50,
+    "queryinst": queryinst,
+}
 
 
 def build_model(
@@ -68,7 +86,8 @@ def build_model(
     """Builds a model by name.
 
     Args:
-        name: "seqformer" or "taformer".
+        name: "seqformer", "taformer", "deformable-detr", "deformable-vistr", "devis", "vistr", "mask2former-vis",
+            "ifr", "tevit", "tevit-r50" or "queryinst".
         scale: "paper", "small", "tiny" or "smoke".
         device: "cpu", "cuda" or "meta" (no memory; for counting).
         changes: dotted configuration paths and their values, e.g. {"encoder.temporal.num_points": 2}.

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from vislab.blocks.box_refinement import refine
-from vislab.blocks.feed_forward import MLP, FeedForward
+from vislab.blocks.box_refinement import box_heads, refine
+from vislab.blocks.feed_forward import FeedForward
 from vislab.blocks.multi_head_attention import MultiHeadSelfAttention
 from vislab.blocks.spatial_msda import SpatialMSDA, SpatialMSDAConfig
 from vislab.blocks.temporal_self_attention import TemporalSelfAttention, TemporalSelfAttentionConfig
+from vislab.models.encoder import Memory
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,6 @@ class DecoderConfig:
     spatial: SpatialMSDAConfig = SpatialMSDAConfig()
     temporal_attention: TemporalSelfAttentionConfig | None = None
     detach_reference: bool = True
-
-
-class Memory(NamedTuple):
-    """Encoder output. tokens: (B, T, S, C); padding_mask: (B, S); ratios: (B, L, 2); spatial_shapes: (L, 2)."""
-
-    tokens: Tensor
-    padding_mask: Tensor
-    ratios: Tensor
-    spatial_shapes: Tensor
 
 
 class LayerOutput(NamedTuple):
@@ -95,23 +87,13 @@ class QueryDecoder(nn.Module):
         self.layers = nn.ModuleList(
             DecoderLayer(channels, num_heads, num_levels, config, dropout) for _ in range(config.num_layers)
         )
-        self.box_heads = nn.ModuleList(MLP(channels, channels, 4, 3) for _ in range(config.num_layers))
+        self.box_heads = box_heads(channels, config.num_layers)
         temporal = config.temporal_attention
         # the first layer has one box query for all frames: nothing to attend to, so it has no block of its own
         count = 0 if temporal is None else min(config.num_layers - 1, 1 if temporal.shared else config.num_layers)
         self.temporal_attention = nn.ModuleList(
             TemporalSelfAttention(channels, num_heads, temporal, dropout) for _ in range(count) if temporal is not None
         )
-        self._reset_box_heads()
-
-    def _reset_box_heads(self) -> None:
-        """Zero update at first; the first layer's boxes start small (Deformable-DETR models/deformable_detr.py)."""
-        for index, head in enumerate(self.box_heads):
-            weight, bias = list(head.parameters())[-2:]
-            nn.init.zeros_(weight)
-            nn.init.zeros_(bias)
-            if index == 0:
-                nn.init.constant_(bias[2:], -2.0)
 
     def forward(self, content: Tensor, position: Tensor, reference: Tensor, memory: Memory) -> list[LayerOutput]:
         """content: (B, Q, C); position: (Q, C); reference: (Q, 2) in [0, 1]. Returns one output per layer."""
@@ -122,8 +104,7 @@ class QueryDecoder(nn.Module):
             if index > 0 and len(self.temporal_attention) > 0:
                 block = 0 if len(self.temporal_attention) == 1 else index - 1
                 boxes = self.temporal_attention[block](boxes)
-            scale = memory.ratios.repeat(1, 1, reference.shape[-1] // 2)[:, None, None]
-            instance, boxes = layer(instance, boxes, position, reference[:, :, :, None] * scale, memory)
+            instance, boxes = layer(instance, boxes, position, memory.on_levels(reference), memory)
             refined = refine(self.box_heads[index](boxes), reference)
             outputs.append(LayerOutput(instance, boxes, reference, refined))
             reference = refined.detach() if self.detach_reference else refined

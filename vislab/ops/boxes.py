@@ -21,8 +21,9 @@ def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor, *, eps: float = 0.0) -> Tensor:
     """GIoU, Rezatofighi et al. (arXiv 1902.09630) Algorithm 1: (..., 4) and (..., 4), xyxy, broadcast, to (...).
 
-    Negative widths and heights count as zero. `eps` is added to both denominators; with 0 two boxes without area have
-    an IoU of 0, and two identical ones of them a GIoU of 0. Values lie in [-1, 1].
+    Negative widths and heights count as zero. `eps` is added to both parts of both quotients, as in acaelles97/DeVIS
+    src/util/box_ops.py:34-43 (1e-6); with 0 two boxes without area have an IoU of 0, and two identical ones of them a
+    GIoU of 0. Values lie in [-1, 1].
     """
     low1, high1 = boxes1[..., :2], torch.maximum(boxes1[..., :2], boxes1[..., 2:])
     low2, high2 = boxes2[..., :2], torch.maximum(boxes2[..., :2], boxes2[..., 2:])
@@ -43,4 +44,14 @@ def _area(size: Tensor) -> Tensor:
 
 def _ratio(part: Tensor, whole: Tensor, eps: float) -> Tensor:
     # Where there is no area the quotient is 0/0; dividing by 1 there keeps its gradient finite too.
-    return part / torch.where(whole > 0, whole + eps, 1.0)
+    return (part + eps) / (whole + eps if eps else torch.where(whole > 0, whole, 1.0))
+
+
+def box_iou_pairwise(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of all pairs: (..., N, 4) and (..., M, 4), xyxy, to (..., N, M), in [0, 1]; 0 where neither has an area."""
+    first, second = boxes1.unsqueeze(-2), boxes2.unsqueeze(-3)
+    low = torch.maximum(first[..., :2], second[..., :2])
+    high = torch.minimum(first[..., 2:], second[..., 2:])
+    overlap = _area((high - low).clamp(min=0))
+    union = sum(_area((boxes[..., 2:] - boxes[..., :2]).clamp(min=0)) for boxes in (first, second)) - overlap
+    return _ratio(overlap, union, 0.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from vislab.errors import UserError
@@ -120,7 +121,7 @@ def _progress() -> Iterator[Report | None]:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in bars:
-                bars[stage] = progress.add_task(stage)
+                bars[stage] = progress.add_task(escape(stage))
             progress.update(bars[stage], completed=done, total=total)
 
         yield report

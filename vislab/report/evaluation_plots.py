@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from vislab.errors import UserError
 from vislab.metrics.curves import ap_by_threshold, precision_recall
 from vislab.metrics.errors import ERROR_TYPES
-from vislab.metrics.evaluation import Evaluation, mean_over_drawn_runs
+from vislab.metrics.evaluation import Evaluation
 from vislab.metrics.matches import IOU_THRESHOLDS, RECALL_POINTS
 from vislab.metrics.numbers import LOST_AP, Key
-from vislab.metrics.statistics import percentile_interval, video_draws
+from vislab.metrics.statistics import basic_interval, mean_over_drawn_runs, video_draws
 from vislab.metrics.subsets import OCCLUSIONS
 from vislab.records import atomic_path
 from vislab.report.overlays import PALETTE
@@ -135,8 +135,7 @@ def _threshold_curve(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray, np
     tables = np.stack([ap_by_threshold(each, draws) for each in matches])  # (S, R, I)
     ends = []
     for i, value in enumerate(values):
-        low, high = percentile_interval(mean_over_drawn_runs(tables[:, :, i], plan.seed, stream=1))
-        ends.append(np.clip([2 * value - high, 2 * value - low], 0, 1))
+        ends.append(basic_interval(float(value), mean_over_drawn_runs(tables[:, :, i], plan.seed)))
     return values, *np.transpose(ends)
 
 

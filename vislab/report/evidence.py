@@ -1,27 +1,29 @@
-"""What the run store knows of a row: finished evaluations, ready to be resampled, and failures."""
+"""What the run store knows of a row: finished evaluations, ready to be resampled, numbers of whole runs, failures."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from vislab.metrics.frame_overlap import SCORE_THRESHOLD
 from vislab.metrics.hota import HotaCounts
 from vislab.metrics.matches import STATISTICS, Matches
 from vislab.metrics.mot import MotCounts
-from vislab.metrics.statistics import Resampled
+from vislab.metrics.statistics import Resampled, mean_and_std
 from vislab.metrics.visibility import GROUPS, VisibilityIoU
 from vislab.records import RunStore, atomic_path, read_json
-from vislab.report.frames import TRACKING, Evaluation, Evidence, Source
+from vislab.report.frames import DECIMALS, TRACKING, Evaluation, Evidence, Source
 
 FAILURE = "failure.json"
+RUN_NUMBERS = ("training_gpu_hours",)  # metrics that are one number a run, not resampled over videos
 VISIBILITY = dict(zip(("IoU_evident", "IoU_faint_near", "IoU_faint_alone"), GROUPS, strict=True))
 
 
@@ -119,8 +121,40 @@ def _read_visibility(path: Path) -> VisibilityIoU:
 
 
 def _costs(result: dict[str, Any]) -> dict[str, float]:
+    seconds = result.get("train_seconds", math.nan)
     return {
-        "train_minutes": result.get("train_seconds", math.nan) / 60,
+        "train_minutes": seconds / 60,
         "eval_minutes": result.get("eval_seconds", math.nan) / 60,
         "peak_memory_GiB": result.get("peak_memory_bytes", math.nan) / 2**30,
+        "training_gpu_hours": seconds / 3600,
     }
+
+
+def fill_run_numbers(frame: pd.DataFrame, evidence: Mapping[tuple[int, str], Evidence]) -> pd.DataFrame:
+    """The frame of a table (`frames.table_frame`) with the measured cells of `RUN_NUMBERS`: mean and standard deviation
+    over the seeds, no interval, since there is nothing to resample. evidence: as the frame was made from."""
+    filled = frame.copy()
+    for index, line in frame[frame["metric"].isin(RUN_NUMBERS) & (frame["status"] == "measured")].iterrows():
+        runs = evidence[line["row"], line["dataset"]].evaluations
+        mean, std = mean_and_std([run.costs[line["metric"]] for run in runs])
+        cells = {
+            "measured": round(mean, DECIMALS),
+            "std": round(std, DECIMALS),
+            "n": len(runs),
+            "train_key": " ".join(run.train_key for run in runs),
+            "eval_key": " ".join(run.eval_key for run in runs),
+        }
+        filled.loc[index, list(cells)] = list(cells.values())
+    return filled
+
+
+def run_devices(store: RunStore, keys: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """What finished runs ran on, each once: "NVIDIA A100", "cpu, 1 thread"."""
+    found = set()
+    for train_key, eval_key in keys:
+        environment = (store.result(train_key, eval_key) or {}).get("env")
+        if environment is not None:
+            threads = environment["threads"]
+            cores = f", {threads} thread{'s' if threads > 1 else ''}"
+            found.add(environment["device"] + (cores if environment["device"] == "cpu" else ""))
+    return tuple(sorted(found))

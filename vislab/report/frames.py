@@ -10,18 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from vislab.metrics.evaluation import mean_over_drawn_runs
 from vislab.metrics.numbers import bounds, is_count
 from vislab.metrics.statistics import (
     Resampled,
     bootstrap,
     mean_and_std,
     paired_difference,
-    percentile_interval,
-    video_draws,
 )
 
 COLUMNS = (
@@ -204,28 +200,15 @@ def _metric_line(row: ReportRow, metric: str, dataset: str, known: Evidence) -> 
     if not having:
         return line | ({"status": "not-run"} if _tracks(metric) and known.evaluations else {})
     runs, statistic = [run.sources[metric].resampled for run in having], having[0].sources[metric].statistic
-    estimate = bootstrap(runs, statistic)
-    interval = estimate.ci_low, estimate.ci_high
-    if bounds(metric) != (0, 1):  # `bootstrap` cuts the interval of any value to those of a fraction
-        interval = _interval(runs, statistic, estimate.value, *bounds(metric))
+    estimate = bootstrap(runs, statistic, bounds=bounds(metric))
     return line | {
         "measured": _in_units(metric, estimate.value),
         "std": _in_units(metric, estimate.std),
         "n": len(having),
-        "ci_low": _in_units(metric, interval[0]),
-        "ci_high": _in_units(metric, interval[1]),
+        "ci_low": _in_units(metric, estimate.ci_low),
+        "ci_high": _in_units(metric, estimate.ci_high),
         **_keys(having),
     }
-
-
-def _interval(
-    runs: Sequence[Resampled], statistic: str, value: float, least: float, most: float
-) -> tuple[float, float]:
-    """Basic interval from the draws of `bootstrap`, cut to what the statistic can be."""
-    draws = video_draws(len(runs[0].video_ids), replicates=1000, seed=0)
-    replicates = np.stack([run.summaries(draws, [statistic])[statistic] for run in runs])
-    low, high = percentile_interval(mean_over_drawn_runs(replicates, seed=0, stream=1))
-    return float(np.clip(2 * value - high, least, most)), float(np.clip(2 * value - low, least, most))
 
 
 def _difference_line(

@@ -51,8 +51,8 @@ def _width(table: Table, section: Section, console: Console) -> int:
 
 def _table(section: Section, view: View, columns: Sequence[int], heading: str) -> Table:
     table = Table(
-        title=heading or None, title_justify="left", title_style="italic", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
-        pad_edge=False,
+        title=Text(heading, style="italic") if heading else None, title_justify="left", box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0), pad_edge=False,
     )  # fmt: skip
     table.add_column("", justify="right", style="dim")
     table.add_column("", overflow="fold", min_width=_SMALLEST_LABEL)

@@ -22,10 +22,19 @@ HEADINGS = {
     "train_minutes": "train (min)",
     "eval_minutes": "eval (min)",
     "peak_memory_GiB": "peak (GiB)",
+    "training_gpu_hours": "training (GPU hours)",
+    "GFLOPs_attention": "GFLOPs, attention products too",
+    **{
+        f"{part}_M": f"{part.replace('_', ' ')} (M)"
+        for part in ("backbone", "pixel_decoder", "decoder", "temporal_attention", "clip_attention")
+    },
+    **{f"slot{slot}_frame": f"slot {slot}" for slot in range(1, 6)},
+    **{f"clip{length}_dims": f"clips of {length}" for length in (3, 6, 9, 12)},
     "IoU_evident": "mask IoU, evident",
     "IoU_faint_near": "mask IoU, faint, seen nearby",
     "IoU_faint_alone": "mask IoU, faint, not seen nearby",
 }
+_DIGITS = {"_M": 2, "GFLOPs": 2, "GFLOPs_attention": 2, "_GiB": 2, "_hours": 3, "_frame": 0, "_dims": 0}
 BETTER, WORSE, UNRESOLVED = "↑", "↓", "≈"
 NOTHING = "–"
 
@@ -46,11 +55,13 @@ class TableText:
 
 @dataclass(frozen=True)
 class Column:
-    """group: the metric's heading. sub: "reported", "measured", or "" where there is only one."""
+    """group: the metric's heading. sub: "reported", "measured", or "" where there is only one. whole: whether all
+    reported numbers are whole."""
 
     metric: str
     group: str
     sub: str
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,8 @@ class Footnotes:
 def build_view(frame: pd.DataFrame, text: TableText) -> View:
     """Lay out a table's frame (columns of `frames.COLUMNS`): a section per data set, the paper's rows in order.
 
-    Rows without a data set (copied by the paper) and static cells stand in every section.
+    Rows without a data set (copied by the paper) and static cells stand in every section, rows about one data set in
+    its own.
     """
     columns = _columns(frame)
     notes = Footnotes()
@@ -120,10 +132,13 @@ def build_view(frame: pd.DataFrame, text: TableText) -> View:
     rows = frame.drop_duplicates("row").sort_values("row", kind="stable")[["row", "label"]].itertuples(index=False)
     labels = [(int(row), str(label)) for row, label in rows]
     records = {(r["row"], r["metric"], r["dataset"]): r for r in frame.to_dict("records")}
+    places = frame[frame["dataset"] != ""].groupby("row")["dataset"].agg(set)
     sections = []
     for dataset in datasets or [""]:
         lines = []
         for row, label in labels:
+            if row in places and dataset not in places[row]:
+                continue
             cells = []
             for column in columns:
                 record = records.get((row, column.metric, dataset)) or records.get((row, column.metric, ""))
@@ -140,12 +155,15 @@ def heading(metric: str) -> str:
 
 
 def format_measured(metric: str, value: float) -> str:
-    """Digits by unit: two for millions and GiB, one for percent and minutes."""
+    """Digits by unit: three for hours, two for millions and GiB, none for what is counted, one for anything else."""
     return f"{value:{'+' if compared_metric(metric) else ''}.{_digits(metric)}f}"
 
 
 def _digits(metric: str) -> int:
-    return 2 if metric.endswith(("_M", "_GiB")) else 1
+    for ending, digits in _DIGITS.items():
+        if metric.endswith(ending):
+            return digits
+    return 1
 
 
 def _columns(frame: pd.DataFrame) -> tuple[Column, ...]:
@@ -156,9 +174,10 @@ def _columns(frame: pd.DataFrame) -> tuple[Column, ...]:
         metrics += [metric, difference_of(metric)] if difference_of(metric) in there else [metric]
     columns = []
     for metric in metrics:
-        reported = frame.loc[frame["metric"] == metric, "reported"].notna().any()
-        subs = ("reported", "measured") if reported else ("",)
-        columns += [Column(metric, heading(metric), sub) for sub in subs]
+        reported = frame.loc[frame["metric"] == metric, "reported"].dropna()
+        subs = ("reported", "measured") if len(reported) else ("",)
+        whole = bool((reported % 1 == 0).all())
+        columns += [Column(metric, heading(metric), sub, whole) for sub in subs]
     return tuple(columns)
 
 
@@ -166,7 +185,7 @@ def _cell(record: dict[Any, Any] | None, column: Column, reason: str, notes: Foo
     if record is None:
         return Cell(NOTHING)
     if column.sub == "reported":
-        return Cell(_reported(record["reported"], column.metric))
+        return Cell(_reported(record["reported"], column))
     if record["status"] in ("not-run", "failed"):
         text = str(record["status"]).replace("-", " ")
         return Cell(text, note=notes.number(reason) if reason else 0)
@@ -175,10 +194,12 @@ def _cell(record: dict[Any, Any] | None, column: Column, reason: str, notes: Foo
     return _measured(record, column.metric)
 
 
-def _reported(value: float, metric: str) -> str:
+def _reported(value: float, column: Column) -> str:
     if math.isnan(value):
         return NOTHING
-    return f"{value:+}" if compared_metric(metric) else str(value)
+    if compared_metric(column.metric):
+        return f"{value:+}"
+    return f"{value:.0f}" if column.whole else str(value)
 
 
 def _measured(record: dict[Any, Any], metric: str) -> Cell:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vislab.config import replace_path
+from vislab.config import with_changes
 from vislab.errors import UserError
 
 SCALES = ("smoke", "tiny", "small", "paper")
@@ -35,6 +34,13 @@ class Times:
 
 
 @dataclass(frozen=True)
+class AtScale:
+    """A change whose value depends on the scale: what the function returns for it."""
+
+    value: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a table.
 
@@ -42,6 +48,10 @@ class Row:
     method that is not built here. reported: column -> the paper's number, None where it prints none.
     own: the paper trained this row itself, so it is run here; other rows only show what was reported.
     baseline: index of the row that this one is compared with. unavailable: scale -> why the row cannot be run there.
+    reported_on: the paper's data set -> what it reports there, in tables with `stands_for`. fresh: texts; parameters
+    whose names contain one of them do not start from the pre-trained weights. disputed: static column -> why the
+    paper's number cannot be had from the paper's own description. about: the paper's data set that the row is about,
+    in tables with `stands_for` whose rows are about different ones; it runs on what stands in for that one.
     """
 
     index: int
@@ -51,6 +61,10 @@ class Row:
     own: bool = True
     baseline: int | None = None
     unavailable: Mapping[str, str] = field(default_factory=dict)
+    reported_on: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
+    disputed: Mapping[str, str] = field(default_factory=dict)
+    about: str = ""
 
     def runs_at(self, scale: str) -> bool:
         return self.own and scale not in self.unavailable
@@ -62,8 +76,10 @@ class Table:
 
     columns: the metrics, in the paper's order. static: those that need no training. datasets: the data sets that stand
     in for the paper's away from the real data, the one whose dial the claim is about first, the control after it.
-    paper_dataset: what the reported numbers were measured on; empty for a table of our own. extra: further measured
-    metrics to show.
+    paper_dataset: what the reported numbers were measured on; empty for a table of our own, or of nothing measured.
+    extra: further measured metrics to show. base: scale -> configuration that the rows change, where it is not the
+    paper's. stands_for: data set -> the paper's that it stands in for, where the paper reports on several. measure:
+    computes the static columns of a row from its configuration at scale paper, where the paper's `static` does not.
     """
 
     id: str
@@ -75,11 +91,19 @@ class Table:
     static: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    base: Callable[..., Any] | None = None
+    stands_for: Mapping[str, str] = field(default_factory=dict)
+    measure: Callable[[Row, Any], Mapping[str, float]] | None = None
 
     @property
     def published(self) -> bool:
         """Whether the paper prints this table."""
-        return bool(self.paper_dataset)
+        return any(value is not None for row in self.rows for value in row.reported.values())
+
+    @property
+    def all_static(self) -> bool:
+        """Whether nothing in this table needs training."""
+        return self.columns == self.static
 
     def row(self, index: int) -> Row:
         """The row with this index. Raises UserError naming the rows that exist."""
@@ -91,6 +115,11 @@ class Table:
 
     def own_rows(self) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.own)
+
+    def concerns(self, row: Row, dataset: str) -> bool:
+        """Whether the row is about what the data set stands in for; a data set of the user's own may be anything."""
+        meant = self.stands_for.get(dataset, dataset)
+        return not row.about or meant == row.about or meant not in self.stands_for.values()
 
 
 @dataclass(frozen=True)
@@ -139,26 +168,28 @@ class Paper:
         """Effective configuration of a row at a scale, without data set and seed."""
         assert row.changes is not None, f"{self.key} {table.id} row {row.index} is not built here"
         try:
-            return apply_changes(self.base(scale), row.changes)
+            return apply_changes((table.base or self.base)(scale), row.changes, scale)
         except UserError as error:
             raise UserError(f"{self.key} {table.id} row {row.index} ({row.label}), scale {scale}: {error}") from error
 
-
-def apply_changes(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Apply dotted changes in order; a `Times` multiplies what it finds. Raises UserError for an unknown path."""
-    for path, value in changes.items():
-        if isinstance(value, Times):
-            value = value.applied_to(_value_at(config, path))
-        config = replace_path(config, path, value)
-    return config
+    def static_values(self, table: Table, row: Row, scale: str) -> Mapping[str, float]:
+        """The static columns of a row that is built here, in the paper's units."""
+        config = self.configuration(table, row, scale)
+        return self.static(config) if table.measure is None else table.measure(row, config)
 
 
-def _value_at(config: Any, path: str) -> Any:
-    try:
-        return attrgetter(path)(config)
-    except AttributeError:
-        replace_path(config, path, None)  # names the fields that exist
-        raise
+def apply_changes(config: Config, changes: Mapping[str, Any], scale: str = "") -> Config:
+    """Apply dotted changes together; a `Times` multiplies what it finds, an `AtScale` knows the scale.
+
+    Raises UserError for an unknown path.
+    """
+    return with_changes(config, {path: _change(value, scale) for path, value in changes.items()})
+
+
+def _change(value: Any, scale: str) -> Any:
+    if isinstance(value, AtScale):
+        return value.value(scale)
+    return value.applied_to if isinstance(value, Times) else value
 
 
 def rows_from_numbers(
@@ -169,21 +200,32 @@ def rows_from_numbers(
     changes: Mapping[int, Mapping[str, Any]],
     baselines: Mapping[int, int] | None = None,
     unavailable: Mapping[int, Mapping[str, str]] | None = None,
+    prefixes: Mapping[str, str] | None = None,
 ) -> tuple[Row, ...]:
     """Rows of a paper's table: its record of numbers (`rows`, `own_rows`) joined with what vislab changes for each.
 
-    label: record of a row -> its label. changes, baselines, unavailable: by row index, as in `Row`.
+    label: record of a row -> its label. changes, baselines, unavailable: by row index, as in `Row`. prefixes: the
+    paper's data set -> what its columns begin with in the record, "ovis_" for "ovis_AP"; the first one's numbers are
+    also the row's `reported`.
     """
     metrics = tuple(metrics)
+    prefixes = prefixes or {}
+
+    def reported(record: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+        if not prefix:
+            return {metric: record[metric] for metric in metrics}
+        return {metric: record.get(prefix + metric, record.get(metric)) for metric in metrics}
+
     return tuple(
         Row(
             index=index,
             label=label(record),
             changes=changes.get(index),
-            reported={metric: record[metric] for metric in metrics},
+            reported=reported(record, next(iter(prefixes.values()), "")),
             own=index in numbers["own_rows"],
             baseline=(baselines or {}).get(index),
             unavailable=(unavailable or {}).get(index, {}),
+            reported_on={dataset: reported(record, prefix) for dataset, prefix in prefixes.items()},
         )
         for index, record in enumerate(numbers["rows"])
     )
@@ -200,6 +242,8 @@ def _check_table(paper: Paper, table: Table) -> None:
             f"{where} row {row.index}: no baseline row {row.baseline}"
         )
         assert not row.own or row.changes is not None, f"{where} row {row.index}: an own row needs its changes"
+        assert set(row.disputed) <= set(table.static), f"{where} row {row.index}: only static columns can be disputed"
+        assert row.about in ("", *table.stands_for.values()), f"{where} row {row.index}: nothing stands for it"
         if row.changes is not None:
             for scale in SCALES:
                 paper.configuration(table, row, scale)

@@ -56,9 +56,11 @@ def plan_table(
             continue
         base = paper.configuration(table, row, scale)
         for dataset in datasets or table.datasets:
+            if not table.concerns(row, dataset):
+                continue
             placed = on_dataset(base, dataset)
             for seed in range(seeds):
-                config = replace(placed, seed=seed, init=initial)
+                config = replace(placed, seed=seed, init=_start(initial, row))
                 planned.append(PlannedRun(row, dataset_label(dataset), seed, config, config.train_key, config.eval_key))
     return planned
 
@@ -74,6 +76,10 @@ def initial_weights(paper: Paper, scale: str) -> InitialWeights | None:
             f"make them with: reproduce_table.py {paper.key} --pretrain --scale {scale}"
         )
     return InitialWeights.of(path)
+
+
+def _start(initial: InitialWeights | None, row: Row) -> InitialWeights | None:
+    return None if initial is None else replace(initial, without=row.fresh)
 
 
 def dataset_label(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vislab.data.synthetic.config import GENERATOR_VERSION, PRESETS, RANGES, Dials, Preset, SyntheticConfig, parse_name
-from vislab.data.synthetic.export import export
+from vislab.data.synthetic.export import export, export_images
 from vislab.data.synthetic.videos import SyntheticVideos
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "SyntheticConfig",
     "SyntheticVideos",
     "export",
+    "export_images",
     "parse_name",
 ]

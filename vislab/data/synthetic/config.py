@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vislab.config import added_later
 from vislab.data.dataset import Category, DatasetConfig
 from vislab.data.synthetic.shapes import SHAPES
 from vislab.data.synthetic.textures import TEXTURES
@@ -34,6 +35,10 @@ class Dials:
         frame stays evident, one in which most of the object is in view.
     noise_frames: share of the frames that are replaced by noise; at least one stays. Masks are kept.
     objects: number of objects in every video; 0 draws it as the preset does.
+    crossing: probability that two objects, the first and the second, the third and the fourth ..., cross paths in the
+        middle of the video: of different categories (or identical, where `lookalike` strikes), the nearer one larger
+        and hiding all of the farther one for 3 to 6 frames, in which they stay together (videos of at least 5 frames).
+        Objects that cross paths do not leave.
     """
 
     occlusion: float = 0.25
@@ -47,6 +52,7 @@ class Dials:
     faint_fraction: float = 0.6
     noise_frames: float = 0.0
     objects: int = 0
+    crossing: float = field(default=0.0, metadata=added_later())
 
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -61,6 +67,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "faint_fraction": (0, 1),
     "noise_frames": (0, 1),
     "objects": (0, 12),
+    "crossing": (0, 1),
 }
 
 

@@ -1,4 +1,4 @@
-"""Ground truth of a synthetic split in the form of the YouTube-VIS annotation files."""
+"""Ground truth of a synthetic split in the form of the YouTube-VIS annotation files, and of COCO's."""
 
 from __future__ import annotations
 
@@ -21,19 +21,47 @@ def document(dataset: SyntheticVideos, records: Iterable[Record]) -> dict[str, A
     Keys that the published files do not have, per annotation and frame: "visible_fractions", visible pixels over those
     of the whole silhouette, also outside of the frame (0 where null); "opacities", how opaque the object was drawn.
     """
-    videos: list[dict[str, Any]] = []
+    return _document(dataset, "videos", records)
+
+
+def stills_document(dataset: SyntheticVideos, records: Iterable[Record]) -> dict[str, Any]:
+    """The COCO annotation file of the images whose `still_record`s these are."""
+    return _document(dataset, "images", records)
+
+
+def _document(dataset: SyntheticVideos, noun: str, records: Iterable[Record]) -> dict[str, Any]:
+    pictures: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for video, instances in records:
-        videos.append(video)
+    for picture, instances in records:
+        pictures.append(picture)
         annotations.extend(
             {"id": number, **instance} for number, instance in enumerate(instances, start=len(annotations) + 1)
         )
     return {
         "info": {"description": dataset.name, "version": dataset.fingerprint()},
-        "videos": videos,
+        noun: pictures,
         "categories": [{"id": c.id, "name": c.name, "supercategory": "object"} for c in dataset.categories],
         "annotations": annotations,
     }
+
+
+def still_record(dataset: SyntheticVideos, index: int, suffix: str = ".jpg") -> Record:
+    """One image's entry and its annotations in COCO's form, without ids; masks are compressed RLEs."""
+    video, tracks = video_record(dataset, index, suffix)
+    name = f"{dataset.info(index).name}{suffix}"
+    image = {"id": video["id"], "file_name": name, "height": video["height"], "width": video["width"]}
+    annotations = [
+        {
+            "image_id": track["video_id"],
+            "category_id": track["category_id"],
+            "iscrowd": 0,
+            "segmentation": track["segmentations"][0],
+            "bbox": track["bboxes"][0],
+            "area": track["areas"][0],
+        }
+        for track in tracks
+    ]
+    return image, annotations
 
 
 def video_record(dataset: SyntheticVideos, index: int, suffix: str = ".jpg") -> Record:

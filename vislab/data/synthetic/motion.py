@@ -34,13 +34,48 @@ class Poses:
 
 
 @dataclass(frozen=True)
+class Crossings:
+    """P pairs of objects that meet, pass each other and exchange sides. Pairs of numbers are in x, y order.
+
+    far, near: (P,) int64, positions of the objects; the near one hides the far one. place: (P, 2) pixels, where they
+    meet, but for the near object's own motion, of which the parts room, (P, 2), are left. apart: (P, 2) pixels, from
+    the far object to the near one after they have parted; before they meet, minus that. near_share: (P,), how much of
+    this way is the near object's. time: (P,) frames, the middle of the meeting. hidden: (P,) frames for which both are
+    at one place. approach: (P,) frames that coming together, and parting, takes.
+    """
+
+    far: np.ndarray
+    near: np.ndarray
+    place: np.ndarray
+    room: np.ndarray
+    apart: np.ndarray
+    near_share: np.ndarray
+    time: np.ndarray
+    hidden: np.ndarray
+    approach: np.ndarray
+
+    def led(self, centre: np.ndarray, frame: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Centres (2, N, T) with those of the pairs replaced. frame: (2,) pixels."""
+        strayed = centre[:, self.near] - frame[:, None, None] / 2
+        middle = self.place.T[:, :, None] + self.room.T[:, :, None] * strayed
+        since = times - self.time[:, None]
+        progress = np.clip((np.abs(since) - self.hidden[:, None] / 2) / self.approach[:, None], 0, 1)
+        way = self.apart.T[:, :, None] * (np.sign(since) * progress * progress * (3 - 2 * progress))
+        share = self.near_share[:, None]
+        led = centre.copy()
+        led[:, self.near], led[:, self.far] = middle + share * way, middle - (1 - share) * way
+        return led
+
+
+@dataclass(frozen=True)
 class Motion:
     """Parameters of the trajectories of N objects, in pixels, frames and turns; pairs are in x, y order.
 
     frame: (width, height). home, velocity, sway, sway_phase: (N, 2). period: (N,) of sway, size and bend. herd: (2,)
     the point to which every trajectory is drawn, by the factor herd_pull. radius, scale (octaves), scale_phase, turn,
     turn_rate: (N,). bend, bend_phase: (N, 4). leaves: (N,) bool. exits: (N, 2), the side by which an object leaves
-    and the one from which it comes back: 0 left, 1 right, 2 top, 3 bottom. exit_time: (N,), frames.
+    and the one from which it comes back: 0 left, 1 right, 2 top, 3 bottom. exit_time: (N,), frames. crossings: None if
+    no paths cross.
     """
 
     frame: tuple[int, int]
@@ -62,12 +97,15 @@ class Motion:
     leaves: np.ndarray
     exits: np.ndarray
     exit_time: np.ndarray
+    crossings: Crossings | None = None
 
     def poses(self, times: np.ndarray) -> Poses:
         """times: (T,) float64, frames."""
         cycles = times[None, :] / self.period[:, None]
         radius = self.radius[:, None] * np.exp2(self.scale[:, None] * _wave(cycles + self.scale_phase[:, None]))
         centre = self._centres(times, cycles)
+        if self.crossings is not None:
+            centre = self.crossings.led(centre, np.array(self.frame, np.float64), times)
         if self.leaves.any():
             centre = self._with_exits(centre, radius, times)
         angle = _TAU * (self.turn[:, None] + self.turn_rate[:, None] * times)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vislab.data.synthetic.config import PRESETS, SyntheticConfig, split_labels
+from vislab.data.synthetic.crossing import cross_paths
 from vislab.data.synthetic.motion import Motion, Poses, make_motion
 from vislab.data.synthetic.palette import Paint, Tints, background_tints, object_paint
 from vislab.data.synthetic.randomness import Stream, quantised
@@ -59,12 +60,13 @@ def make_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
     length = video_length(config, split, index)
     radius = _radii(config, Stream(*key, "objects"))
     motion = make_motion(config, Stream(*key, "motion"), radius, length)
-    poses = motion.poses(np.arange(length, dtype=np.float64))
     look = Stream(*key, "look")
     tints = background_tints(look)
     paints = [object_paint(look, tints) for _ in radius]
     labels = look.integers(config.num_categories, len(radius))
-    _make_lookalikes(Stream(*key, "lookalike"), config.dials.lookalike, labels, paints)
+    looks = _make_lookalikes(Stream(*key, "lookalike"), config.dials.lookalike, labels, paints)
+    motion = cross_paths(config, Stream(*key, "crossing"), motion, labels, paints, looks)
+    poses = motion.poses(np.arange(length, dtype=np.float64))
     noise = _chosen(Stream(*key, "noise"), np.zeros(length), config.dials.noise_frames)
     shapes, textures = split_labels(labels, config.num_categories)
     return Scene(
@@ -93,12 +95,17 @@ def _radii(config: SyntheticConfig, stream: Stream) -> np.ndarray:
     return radius[np.argsort(-depth, kind="stable")]
 
 
-def _make_lookalikes(stream: Stream, probability: float, labels: np.ndarray, paints: list[Paint]) -> None:
-    """Gives later objects, with this probability each, category and colours of an earlier one, in place."""
+def _make_lookalikes(stream: Stream, probability: float, labels: np.ndarray, paints: list[Paint]) -> np.ndarray:
+    """Gives later objects, with this probability each, category and colours of an earlier one, in place.
+
+    Returns (N,) int64, for each object the first one with its looks.
+    """
+    looks = np.arange(len(labels))
     for later in range(1, len(labels)):
         earlier = stream.integer(later)
         if stream.number() < probability:
-            labels[later], paints[later] = labels[earlier], paints[earlier]
+            labels[later], paints[later], looks[later] = labels[earlier], paints[earlier], looks[earlier]
+    return looks
 
 
 def _opacities(

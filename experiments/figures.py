@@ -1,0 +1,56 @@
+"""What a figure of a paper is made from, and what it is: shared by the papers' figure files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from vislab.data import VideoDataset
+from vislab.data.collate import video_batch
+from vislab.engine.config import RunConfig
+from vislab.errors import UserError
+from vislab.structures import Batch
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A trained model and the video to draw it on.
+
+    run: the configuration that `model`, in evaluation mode, was built from. video: position in `dataset`. first_frame:
+    of the clip that is drawn.
+    """
+
+    model: nn.Module
+    run: RunConfig
+    dataset: VideoDataset
+    video: int = 0
+    first_frame: int = 0
+    device: torch.device = torch.device("cpu")
+
+    def clip(self, length: int) -> tuple[np.ndarray, Batch]:
+        """(T, H, W, 3) uint8 frames in a row from the first one, and the model's input made of them.
+
+        Raises UserError if the video has not so many.
+        """
+        info = self.dataset.info(self.video)
+        if self.first_frame + length > info.length:
+            raise UserError(
+                f"video {info.name} of {self.dataset.name} has {info.length} frames, expected {length} from frame "
+                f"{self.first_frame} on"
+            )
+        frames = self.dataset.frames(self.video, range(self.first_frame, self.first_frame + length))
+        evaluation = self.run.evaluation
+        return frames, video_batch(frames, evaluation.short_side, evaluation.max_side).to(self.device)
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """caption: one line. draw: the figure as matplotlib's object."""
+
+    caption: str
+    draw: Callable[[Setting], Figure]

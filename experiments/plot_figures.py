@@ -1,0 +1,179 @@
+"""Draw a paper's figures from a trained model: vector PDF and PNG.
+
+examples:
+  plot_figures.py --list                                    every figure of every paper
+  plot_figures.py devis --scale tiny                        all figures, from the run that T1's last row trained
+  plot_figures.py devis Fig2 --video 3 --first-frame 4      another video of the data set, from its fifth frame on
+  plot_figures.py devis A5 --data PATH --video bear         the same model on your own video
+  plot_figures.py devis --scale paper --data PATH --checkpoint devis_r50.pth     released weights
+
+The model is that of a finished run in the store (see reproduce_table.py), or --checkpoint. Figures are written to
+reports/SCALE/PAPER/figures/NAME.pdf and NAME.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import devis
+import devis_figures
+import torch
+from figures import PaperFigure, Setting
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from vislab.data import DatasetConfig, VideoDataset, load_dataset
+from vislab.data.excerpt import find_videos
+from vislab.engine.config import RunConfig
+from vislab.engine.device import DEVICES, resolve_device
+from vislab.engine.run import load_trained
+from vislab.errors import UserError
+from vislab.models.official import load_official
+from vislab.records import RunStore
+from vislab.report.sampling_figures import write_figure
+from vislab.study.declare import SCALES, Paper, Row, Table
+from vislab.study.plan import on_dataset, plan_table
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPERS: dict[str, tuple[Paper, dict[str, PaperFigure]]] = {"devis": (devis.PAPER, devis_figures.FIGURES)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 for a mistake of the user."""
+    options = parser().parse_intermixed_args(arguments)  # figures may be named after options
+    try:
+        if options.list:
+            for key, (paper, figures) in PAPERS.items():
+                print(f"{key}: {paper.title}")
+                print("\n".join(f"  {name:6} {figure.caption}" for name, figure in figures.items()))
+            return 0
+        paper, figures = chosen(options)
+        setting = set_up(options, paper)
+        folder = options.out or ROOT / "reports" / options.scale / paper.key / "figures"
+        for name, figure in figures.items():
+            for path in write_figure(figure.draw(setting), folder, name):
+                print(path)
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    summary, _, epilog = (__doc__ or "").partition("\n\n")
+    result = argparse.ArgumentParser(
+        prog="plot_figures.py",
+        description=summary,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = result.add_argument
+    add("paper", nargs="?", metavar="PAPER", help=f"one of: {', '.join(PAPERS)}")
+    add("figures", nargs="*", metavar="FIGURE", help="such as Fig2 (default: all figures of the paper; see --list)")
+    add("--list", action="store_true", help="list the figures of every paper")
+    add("--scale", choices=SCALES, default="tiny", help="of the model (default: tiny)")
+    add("--trained-on", metavar="NAME|PATH", help="data set of the finished run (default: the paper's clean one)")
+    add("--seed", type=int, default=0, metavar="N", help="of the finished run (default: 0)")
+    add("--checkpoint", type=Path, metavar="FILE",
+        help="weights in place of a finished run: .safetensors of the scale's model, or a release as .pth")  # fmt: skip
+    add("--data", metavar="NAME|PATH", help="where the video comes from (default: what the model was trained on)")
+    add("--video", default="0", metavar="NAME|N", help="name or position in the held-out videos (default: 0)")
+    add("--first-frame", type=int, default=0, metavar="N", help="where the clip begins, from 0 (default: 0)")
+    add("--device", choices=DEVICES, default="auto", help="default: auto, a GPU if there is one")
+    add("--out", type=Path, metavar="DIR", help="default: reports/SCALE/PAPER/figures")
+    add("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="the run store (default: runs)")
+    return result
+
+
+def chosen(options: argparse.Namespace) -> tuple[Paper, dict[str, PaperFigure]]:
+    """The paper, and those of its figures that were asked for. Raises UserError for one that does not exist."""
+    if options.paper not in PAPERS:
+        found = "no PAPER given" if options.paper is None else f"no figures of {options.paper!r}"
+        raise UserError(f"{found}; expected one of {', '.join(PAPERS)} (or --list)")
+    paper, figures = PAPERS[options.paper]
+    names = {name.lower(): name for name in figures}
+    for name in options.figures:
+        if name.lower() not in names:
+            raise UserError(f"{paper.key} has no figure {name!r}; its figures are {', '.join(figures)}")
+    wanted = [names[name.lower()] for name in options.figures] or list(figures)
+    return paper, {name: figures[name] for name in wanted}
+
+
+def set_up(options: argparse.Namespace, paper: Paper) -> Setting:
+    """The model and the video. Raises UserError if there is no such run, file, data set, video or frame."""
+    if options.first_frame < 0:
+        raise UserError(f"--first-frame is {options.first_frame}, expected 0 or more")
+    device = resolve_device(options.device)
+    trained_on = options.trained_on or devis.CLEAN
+    run: RunConfig
+    model: nn.Module
+    if options.checkpoint is None:
+        run = finished_run(options, paper, trained_on)
+        model = load_trained(run, RunStore(options.runs), device)
+    else:
+        run, model = from_checkpoint(options.checkpoint, paper.base(options.scale), device)
+    dataset = video_source(options, run, trained_on)
+    (video,) = find_videos(dataset, options.video)
+    return Setting(model, run, dataset, video, options.first_frame, device)
+
+
+def finished_run(options: argparse.Namespace, paper: Paper, trained_on: str) -> RunConfig:
+    """The paper's base on this data set. Raises UserError that says how to train it, if the store has it not."""
+    table = Table("figures", "", ("AP",), (Row(0, "base", {}),), (trained_on,))
+    run: RunConfig = plan_table(paper, table, options.scale, seeds=options.seed + 1)[-1].config
+    if RunStore(options.runs).trained(run.train_key) is None:
+        raise UserError(
+            f"{options.runs}: no finished training of {paper.key} at scale {options.scale} on {trained_on}, seed "
+            f"{options.seed}; make it with: reproduce_table.py {paper.key} {_training_row(paper, options.scale)} "
+            f"--scale {options.scale} --data {trained_on} --seeds {options.seed + 1}, or give --checkpoint FILE"
+        )
+    return run
+
+
+def _training_row(paper: Paper, scale: str) -> str:
+    """Table and row that train the paper's base, as options of reproduce_table.py."""
+    key = paper.base(scale).train_key
+    places = (
+        f"{table.id} --rows {row.index}"
+        for table in paper.tables
+        for row in table.rows
+        if row.runs_at(scale) and paper.configuration(table, row, scale).train_key == key
+    )
+    return next(places)
+
+
+def from_checkpoint(path: Path, base: RunConfig, device: torch.device) -> tuple[RunConfig, nn.Module]:
+    """The base with the weights of a file. Raises UserError for a file that cannot be read or does not fit."""
+    if not path.is_file():
+        raise UserError(f"--checkpoint {path}: there is no such file")
+    if path.suffix != ".safetensors":
+        model = load_official(base.model.build(), path, "devis")
+        return base, model.to(device).eval()
+    try:
+        state = load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"--checkpoint {path}: not a safetensors file ({error})") from None
+    heads = [tensor for name, tensor in state.items() if name.startswith("class_heads.") and name.endswith(".bias")]
+    run = replace(base, model=replace(base.model, num_classes=len(heads[0]))) if heads else base
+    model = run.model.build()
+    try:
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    except RuntimeError as error:
+        first = " ".join(str(error).split())[:200]
+        raise UserError(f"--checkpoint {path}: not the weights of the model of this scale: {first}...") from None
+    return run, model.to(device).eval()
+
+
+def video_source(options: argparse.Namespace, run: RunConfig, trained_on: str) -> VideoDataset:
+    """The held-out videos to draw on: the run's own, or those of --data."""
+    data = on_dataset(run, options.data or trained_on).evaluation.data
+    return load_dataset(data if data.name.startswith("synthetic") else DatasetConfig(data.name), "valid")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

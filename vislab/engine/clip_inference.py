@@ -1,0 +1,110 @@
+"""Near-online inference (DeVIS section 3.5): overlapping clips of a video, one after the other, stitched together.
+
+Shape letters: T frames of a clip, Q queries, K classes, M detections, H W image size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vislab.data.collate import video_batch
+from vislab.engine.config import EvalConfig
+from vislab.engine.mask_encoding import MaskSampling, resize_masks
+from vislab.engine.pairs import best_pairs, category_scores, pair_masks
+from vislab.errors import UserError
+from vislab.stitching import ClipDetections, ClipInferenceConfig, ClipStitcher, ImageMasks, VideoInstance, VideoTracks
+from vislab.stitching.schedule import ClipWindow, clip_windows
+from vislab.structures import ModelOutput
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video whose frames are read when they are needed: positions to (n, H, W, 3) uint8 RGB.
+
+    index: in its data set.
+    """
+
+    length: int
+    read: Callable[[Sequence[int]], np.ndarray]
+    index: int = 0
+
+
+def check_clip_length(model: nn.Module, config: EvalConfig, video_length: int) -> None:
+    """Raises UserError if the model takes clips of one length only and would get others."""
+    wanted = getattr(model, "clip_length", None)
+    if wanted is None or not video_length:
+        return
+    if config.clips is None and wanted != video_length:
+        found = f"evaluation.clips is None, which gives the model a whole video of {video_length} frames"
+        raise UserError(f"{found}, expected evaluation.clips.clip_length {wanted}: the model takes clips of {wanted}")
+    if config.clips is not None and wanted != config.clips.clip_length:
+        found = f"evaluation.clips.clip_length is {config.clips.clip_length}"
+        raise UserError(f"{found}, expected {wanted}: the model takes clips of so many frames")
+
+
+def predict_clips(
+    model: nn.Module,
+    video: Video,
+    config: EvalConfig,
+    clips: ClipInferenceConfig,
+    num_categories: int,
+    device: torch.device,
+    advance: Callable[[], None],
+) -> list[VideoInstance]:
+    """The `config.top_k` best tracks of a video of any length, best first; memory is bounded by the clip.
+
+    advance: called after each clip.
+    """
+    stitcher, tracks = None, VideoTracks()
+    for window in clip_windows(video.length, clips.clip_length, clips.clip_stride):
+        frames = video.read(window.inputs)
+        batch = video_batch(frames, config.short_side, config.max_side).to(device)
+        output = model(batch.images, batch.padding_mask)
+        if stitcher is None:
+            sampling = MaskSampling.of(model, batch, config)
+            stitcher = ClipStitcher(clips, image_masks(sampling, frames.shape[1:3], config.mask_threshold))
+        tracks.add(stitcher.push(clip_detections(output, window, config.top_k, num_categories)))
+        advance()
+    if stitcher is not None:
+        tracks.add(stitcher.flush())
+    return tracks.instances(clips.stitching, top_k=config.top_k, score_threshold=config.score_threshold)
+
+
+def image_masks(sampling: MaskSampling, size: tuple[int, ...], threshold: float) -> ImageMasks:
+    """Masks at image size, (H, W), as `encode_masks` makes them."""
+    height, width = size
+
+    def resize(logits: Tensor) -> Tensor:
+        return resize_masks(logits, sampling, (height, width))
+
+    return ImageMasks(resize, threshold)
+
+
+def clip_detections(output: ModelOutput, window: ClipWindow, top_k: int, num_categories: int) -> ClipDetections:
+    """The `top_k` best pairs of query and class by the mean of their scores over the frames of the window.
+
+    output: of one clip (B = 1). A model with one score for the whole clip has it in every frame. Frames beyond the
+    window, which only repeat others, count for nothing (acaelles97/DeVIS src/models/devis_segmentation.py:129-146).
+    """
+    logits = output.pred_logits
+    by_frame = logits.dim() == 4
+    if by_frame:
+        logits = logits[:, :, : window.length]
+    scores = category_scores(replace(output, pred_logits=logits), num_categories).nan_to_num(nan=0.0)
+    best, query, label = best_pairs(scores, top_k)
+    frame_scores = logits[0, query, :, label].float().sigmoid() if by_frame else best[:, None].expand(-1, window.length)
+    assert output.pred_masks is not None
+    mask_logits, mask_index = pair_masks(output.pred_masks, query, label)
+    return ClipDetections(
+        first=window.first,
+        labels=label.cpu().numpy(),
+        scores=frame_scores.cpu().numpy(),
+        boxes=output.pred_boxes[0, query, : window.length].float().cpu().numpy(),
+        mask_index=mask_index.cpu().numpy(),
+        mask_logits=mask_logits[:, : window.length],
+    )

@@ -1,0 +1,93 @@
+"""Contrastive association loss between the objects of two frames (RefineVIS Eq. 3; Wu et al., IDOL).
+
+Shape letters: Q queries, N instances, E channels, P positives, M negatives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vislab.losses.optimal_transport import OptimalTransportConfig, transport
+from vislab.losses.point_sampling import at_least_float
+
+
+@dataclass(frozen=True)
+class ReidAuxConfig:
+    """IDOL's auxiliary term: squared error of the cosine similarity, 1 wanted for positives and 0 for as many random
+    negatives per positive. weight: 3 in the release, whose Eq. 3 has 2 (projects/IDOL/idol/idol.py:177-180)."""
+
+    weight: float = 3.0
+    negatives_per_positive: int = 10
+
+
+@dataclass(frozen=True)
+class AssociationLossConfig:
+    """Eq. 3. weight: the paper prints none; 2 in IDOL. reid_aux: None is the printed term alone.
+
+    transport: which queries of the reference frame are positives of an instance. num_negative_candidates: those that
+    are chosen with this many candidates are no negatives of it (pos_neg_select.py:88-117).
+    """
+
+    weight: float = 2.0
+    reid_aux: ReidAuxConfig | None = None
+    transport: OptimalTransportConfig = OptimalTransportConfig()
+    num_negative_candidates: int = 100
+
+
+def contrastive_term(key: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Eq. 3 for one object: log(1 + sum over all pairs of exp(v k- - v k+)), 0 without a positive or a negative.
+
+    key: (E,). positives: (P, E). negatives: (M, E). Returns a scalar. The double sum is a product of two.
+    """
+    if not len(positives) or not len(negatives):
+        return key.sum() * 0.0
+    return functional.softplus((negatives @ key).logsumexp(0) + (-(positives @ key)).logsumexp(0))
+
+
+def cosine_term(key: Tensor, positives: Tensor, negatives: Tensor, negatives_per_positive: int) -> Tensor:
+    """IDOL's auxiliary term for one object: mean squared error of the cosine similarities.
+
+    Without a positive 10 negatives are drawn, as if there were one (pos_neg_select.py:44-58). Negatives are drawn with
+    torch's own generator on the CPU.
+    """
+    count = min(negatives_per_positive * max(len(positives), 1), len(negatives))
+    drawn = torch.randperm(len(negatives))[:count].to(negatives.device)
+    others = torch.cat((positives, negatives[drawn]))
+    if not len(others):
+        return key.sum() * 0.0
+    wanted = torch.cat((others.new_ones(len(positives)), others.new_zeros(count)))
+    return (functional.normalize(others, dim=-1) @ functional.normalize(key, dim=-1) - wanted).square().mean()
+
+
+def reference_pairs(
+    logits: Tensor, boxes: Tensor, labels: Tensor, wanted: Tensor, config: AssociationLossConfig
+) -> tuple[Tensor, Tensor]:
+    """Positives and negatives of each instance among the queries of the reference frame: two (N, Q) bool.
+
+    logits: (Q, K); boxes: (Q, 4); labels: (N,); wanted: (N, 4). Only of instances that are in the frame.
+    """
+    positives = transport(logits, boxes, labels, wanted, config.transport).chosen
+    wide = replace(config.transport, num_candidates=config.num_negative_candidates)
+    return positives.T, ~transport(logits, boxes, labels, wanted, wide).chosen.T
+
+
+def association_terms(
+    keys: Tensor, embeddings: Tensor, positives: Tensor, negatives: Tensor, aux: ReidAuxConfig | None
+) -> dict[str, Tensor]:
+    """Sums over the objects of the key frame, by name: "association" and, with `aux`, "reid_aux".
+
+    keys: (N, E), of the key frame. embeddings: (Q, E), of the reference frame. positives, negatives: (N, Q) bool.
+    """
+    keys, embeddings = at_least_float(keys), at_least_float(embeddings)
+    nothing = (keys.sum() + embeddings.sum()) * 0.0
+    terms = {"association": nothing} if aux is None else {"association": nothing, "reid_aux": nothing}
+    for key, mine, others in zip(keys, positives, negatives, strict=True):
+        pair = embeddings[mine], embeddings[others]
+        terms["association"] = terms["association"] + contrastive_term(key, *pair)
+        if aux is not None:
+            terms["reid_aux"] = terms["reid_aux"] + cosine_term(key, *pair, aux.negatives_per_positive)
+    return terms
