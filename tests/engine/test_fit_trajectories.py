@@ -116,7 +116,8 @@ def test_the_mask_head_alone_learns_on_a_frozen_detector(tmp_path: Path) -> None
 def test_tevit_learns_on_its_regions_and_is_evaluated_both_ways(tmp_path: Path) -> None:
     model = TeViTConfig(
         backbone=MsgShiftConfig(
-            widths=(8, 16, 16, 32), num_heads=(1, 2, 2, 4), feed_forward_ratios=(2, 2, 2, 2), num_tokens=8, drop_path=0.0
+            widths=(8, 16, 16, 32), num_heads=(1, 2, 2, 4), feed_forward_ratios=(2, 2, 2, 2), num_tokens=8,
+            drop_path=0.0,
         ),
         num_classes=3, num_queries=4, hidden_dim=32, num_heads=2, num_stages=2, feed_forward_channels=32,
         dynamic_channels=8, finest_scale=14.0, proposal_init="grid",
