@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -14,6 +15,7 @@ from vislab.data import VideoDataset
 from vislab.data.collate import video_batch
 from vislab.engine.config import RunConfig
 from vislab.errors import UserError
+from vislab.records import RunStore
 from vislab.structures import Batch
 
 
@@ -22,7 +24,8 @@ class Setting:
     """A trained model and the video to draw it on.
 
     run: the configuration that `model`, in evaluation mode, was built from. video: position in `dataset`. first_frame:
-    of the clip that is drawn.
+    of the clip that is drawn. video_named: whether the user asked for this video, so that no other one will do. store:
+    where the run's evaluations are; None if the weights come from elsewhere.
     """
 
     model: nn.Module
@@ -31,6 +34,8 @@ class Setting:
     video: int = 0
     first_frame: int = 0
     device: torch.device = torch.device("cpu")
+    video_named: bool = True
+    store: RunStore | None = None
 
     def clip(self, length: int) -> tuple[np.ndarray, Batch]:
         """(T, H, W, 3) uint8 frames in a row from the first one, and the model's input made of them.
@@ -50,7 +55,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """caption: one line. draw: the figure as matplotlib's object."""
+    """A figure of a trained model on a video. caption: one line. draw: the figure as matplotlib's object."""
 
     caption: str
     draw: Callable[[Setting], Figure]
+
+
+@dataclass(frozen=True)
+class TableFigure:
+    """A figure of a table's measured numbers. table: its number. draw: from its report (`report.files.read_table`)."""
+
+    caption: str
+    table: str
+    draw: Callable[[pd.DataFrame], Figure]

@@ -19,7 +19,7 @@ import torch
 from paper_numbers import PaperNumbers
 from scales import CLEAN, COCO_IMAGES, STILLS, WEIGHTS, at_scale
 
-from vislab.engine.config import RunConfig
+from vislab.engine.config import InitialWeights, RunConfig
 from vislab.losses.mask_criterion import MaskCriterionConfig
 from vislab.losses.mask_matching import MaskMatcherConfig
 from vislab.losses.point_sampling import PointSamplingConfig
@@ -29,7 +29,7 @@ from vislab.models.mask2former_vis import Mask2FormerVIS, Mask2FormerVISConfig, 
 from vislab.models.presets import Scale, ifr, mask2former_vis
 from vislab.stitching.augmentation import TestTimeAugmentationConfig
 from vislab.stitching.config import ClipInferenceConfig, StitchingConfig
-from vislab.study.declare import AtScale, Paper, Pretraining, Row, Table, Times
+from vislab.study.declare import AtScale, Dimension, Paper, Pretraining, Row, Sweeps, Table, Times
 
 ALIKE = "synthetic-ytvis19+objects=4+crossing=1+lookalike=0.5"  # pairs cross; half of the objects copy another's looks
 MORE = "synthetic-ytvis21"
@@ -61,7 +61,8 @@ def _run(scale: Scale, model: Mask2FormerVISConfig, cross_frame_weight: float = 
         data = replace(run.data, length=8)
         return replace(run, data=data, train=train, sampling=sampling, evaluation=replace(evaluation, data=data))
     if scale == "tiny":
-        train, sampling = replace(train, steps=200, batch_size=4), replace(sampling, clip_stride=5)
+        train, sampling = replace(train, steps=120, batch_size=4), replace(sampling, clip_stride=5)
+        evaluation = replace(evaluation, data=replace(evaluation.data, num_videos=100))
     elif scale == "paper":
         train = replace(train, steps=6000, micro_batch=4, milestones=(4000 / 6000,))
         sampling = replace(sampling, clip_stride=20, short_sides=(360, 480), max_side=1333)
@@ -74,6 +75,7 @@ def pretraining(scale: Scale) -> RunConfig | None:
 
     paper: 50 epochs of COCO with drops near the end, as Mask2Former is trained (configs/coco/instance-segmentation).
     What IFR adds to it starts afresh (section 4.1), and so does every row's class head, as with other classes.
+    tiny: starts from the backbone of DeVIS' image model.
     """
     if scale == "smoke":
         return None
@@ -81,8 +83,9 @@ def pretraining(scale: Scale) -> RunConfig | None:
     sampling, evaluation = replace(run.sampling, clip_length=1, clip_stride=1), run.evaluation
     data, scored = replace(run.data, name=STILLS, length=None), replace(evaluation.data, name=STILLS, length=None)
     if scale == "tiny":
-        train = replace(run.train, steps=2000, batch_size=8)
+        train = replace(run.train, steps=1600, batch_size=4)
         scored = replace(scored, num_videos=300)
+        run = replace(run, init=InitialWeights.of(WEIGHTS / "deformable-detr-tiny.safetensors"))
     elif scale == "small":
         train = replace(run.train, steps=10_000, batch_size=16)
         data = replace(data, num_videos=None)
@@ -264,6 +267,8 @@ T4 = _NUMBERS.table(
     ),
 )
 
+CROSS_FRAME_WEIGHTS = (0.0, 0.1, 0.3, 0.5, 1.0)
+
 F4 = Table(
     "F4",
     "Figure 4: weight lambda_e of the cross-frame mask loss",
@@ -276,7 +281,7 @@ F4 = Table(
             baseline=0 if index else None,
             fresh=_FRESH,
         )
-        for index, weight in enumerate((0.0, 0.1, 0.3, 0.5, 1.0))
+        for index, weight in enumerate(CROSS_FRAME_WEIGHTS)
     ),
     (ALIKE,),
     notes=(
@@ -320,6 +325,18 @@ X1 = Table(
     ),
 )
 
+
+def _inference_clips(frames: int) -> dict[str, Any]:
+    return {"evaluation.clips": by_clips(frames)}
+
+
+_DIMENSIONS = {
+    "lambda_e": Dimension("criterion.cross_frame_weight", "0,0.1,0.3,0.5,1"),
+    "num_queries": Dimension("model.num_queries", "10,20,40"),
+    "clip_length": Dimension("sampling.clip_length", "2,3,4"),
+    "inference_clip_length": Dimension("evaluation.clips.clip_length", "2,5", _inference_clips),
+}
+
 PAPER = Paper(
     key="ifr",
     title=_NUMBERS.title,
@@ -328,6 +345,7 @@ PAPER = Paper(
     static=functools.cache(static_values),
     minutes={"smoke": 0.3, "tiny": 3.5, "small": 20.0, "paper": 480.0},
     pretraining=Pretraining(pretraining, lambda scale: WEIGHTS / f"mask2former-{scale}.safetensors"),
+    sweeps=Sweeps(_DIMENSIONS, dataset=ALIKE, fresh=_FRESH),
     scale_notes={
         "smoke": (
             "Scale smoke: a few training steps on four videos. It shows that all of it runs; its numbers mean nothing.",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vislab.study.declare import Table, rows_from_numbers
+from vislab.study.declare import Pretraining, Table, rows_from_numbers
 
 
 class PaperNumbers:
@@ -35,23 +35,28 @@ class PaperNumbers:
         about: Callable[[Mapping[str, Any]], str] | None = None,
         fresh: tuple[str, ...] = (),
         added: tuple[str, ...] = (),
+        prefixes: Mapping[str, str] | None = None,
+        pretraining: Mapping[int, Pretraining] | None = None,
         **more: Any,
     ) -> Table:
         """A table of the paper.
 
-        label, changes, baselines, unavailable: of `rows_from_numbers`. disputed: row index -> of `Row`. about: record
-        of a row -> of `Row`. fresh: of all rows. added: columns that the paper does not print. more: of `Table`.
+        label, changes, baselines, unavailable, prefixes: of `rows_from_numbers`. disputed, pretraining: row index -> of
+        `Row`. about: record of a row -> of `Row`. fresh: of all rows. added: columns that the paper does not print.
+        more: of `Table`.
         """
         numbers = self.tables[table_id]
         rows = rows_from_numbers(
-            numbers, columns, label=label, changes=changes, baselines=baselines, unavailable=unavailable
-        )
+            numbers, columns, label=label, changes=changes, baselines=baselines, unavailable=unavailable,
+            prefixes=prefixes,
+        )  # fmt: skip
         rows = tuple(
             replace(
                 row,
                 disputed=(disputed or {}).get(row.index, {}),
                 about="" if about is None else about(record),
                 fresh=fresh,
+                pretraining=(pretraining or {}).get(row.index),
             )
             for row, record in zip(rows, numbers["rows"], strict=True)
         )

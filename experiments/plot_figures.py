@@ -1,46 +1,79 @@
-"""Draw a paper's figures from a trained model: vector PDF and PNG.
+"""Draw a paper's figures from a trained model or from a table's report: vector PDF and PNG.
 
 examples:
   plot_figures.py --list                                    every figure of every paper
   plot_figures.py devis --scale tiny                        all figures, from the run that T1's last row trained
   plot_figures.py devis Fig2 --video 3 --first-frame 4      another video of the data set, from its fifth frame on
-  plot_figures.py devis A5 --data PATH --video bear         the same model on your own video
+  plot_figures.py devis A5 --data PATH --video bear         the same model on a video of your own data set
+  plot_figures.py devis A5 --video FOLDER                   the same model on a folder of frames
   plot_figures.py devis --scale paper --data PATH --checkpoint devis_r50.pth     released weights
+  plot_figures.py ifr F4 --scale tiny                       the curve of a table that was run
 
-The model is that of a finished run in the store (see reproduce_table.py), or --checkpoint. Figures are written to
-reports/SCALE/PAPER/figures/NAME.pdf and NAME.png.
+The model is that of a finished run in the store (see reproduce_table.py), or --checkpoint. Figures of tables are drawn
+from reports/SCALE/PAPER/TABLE.csv. Both are written to reports/SCALE/PAPER/figures/NAME.pdf and NAME.png.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import devis
 import devis_figures
+import ifr
+import refinevis
+import refinevis_figures
+import taformer
+import tevit
 import torch
-from figures import PaperFigure, Setting
+from curve_figures import CURVES
+from figures import PaperFigure, Setting, TableFigure
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from vislab.data import DatasetConfig, VideoDataset, load_dataset
 from vislab.data.excerpt import find_videos
+from vislab.data.frame_folder import FrameFolder
 from vislab.engine.config import RunConfig
 from vislab.engine.device import DEVICES, resolve_device
 from vislab.engine.run import load_trained
 from vislab.errors import UserError
 from vislab.models.official import load_official
+from vislab.models.presets import with_num_classes
 from vislab.records import RunStore
-from vislab.report.sampling_figures import write_figure
+from vislab.report.files import read_table, table_path
+from vislab.report.style import write_figure
 from vislab.study.declare import SCALES, Paper, Row, Table
 from vislab.study.plan import on_dataset, plan_table
 
 ROOT = Path(__file__).resolve().parents[1]
-PAPERS: dict[str, tuple[Paper, dict[str, PaperFigure]]] = {"devis": (devis.PAPER, devis_figures.FIGURES)}
+Figures = Mapping[str, PaperFigure | TableFigure]
+PAPERS: dict[str, tuple[Paper, Figures]] = {
+    "taformer": (taformer.PAPER, CURVES["taformer"]),
+    "ifr": (ifr.PAPER, CURVES["ifr"]),
+    "devis": (devis.PAPER, devis_figures.FIGURES),
+    "tevit": (tevit.PAPER, CURVES["tevit"]),
+    "refinevis": (refinevis.PAPER, refinevis_figures.FIGURES),
+}
+
+
+class FigureModel(NamedTuple):
+    """trained_on: data set of the finished run that is drawn. release: of the paper's weights, None without any."""
+
+    trained_on: str
+    release: str | None
+
+
+MODELS = {  # of papers with a PaperFigure
+    "devis": FigureModel(devis.CLEAN, "devis"),
+    "refinevis": FigureModel(refinevis.CROWDS, None),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print("\n".join(f"  {name:6} {figure.caption}" for name, figure in figures.items()))
             return 0
         paper, figures = chosen(options)
-        setting = set_up(options, paper)
-        folder = options.out or ROOT / "reports" / options.scale / paper.key / "figures"
+        setting = None
+        folder = options.out or options.reports / options.scale / paper.key / "figures"
         for name, figure in figures.items():
-            for path in write_figure(figure.draw(setting), folder, name):
+            if isinstance(figure, TableFigure):
+                drawn = figure.draw(read_table(_report(options, paper, figure)))
+            else:
+                setting = setting or set_up(options, paper)
+                drawn = figure.draw(setting)
+            for path in write_figure(drawn, folder, name):
                 print(path)
         return 0
     except UserError as error:
@@ -82,15 +120,18 @@ def parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, metavar="FILE",
         help="weights in place of a finished run: .safetensors of the scale's model, or a release as .pth")  # fmt: skip
     add("--data", metavar="NAME|PATH", help="where the video comes from (default: what the model was trained on)")
-    add("--video", default="0", metavar="NAME|N", help="name or position in the held-out videos (default: 0)")
+    add("--video", metavar="NAME|N|FOLDER",
+        help="name or position in the held-out videos, or a folder of frames "
+        "(default: the first; refinevis Fig3 looks in all)")  # fmt: skip
     add("--first-frame", type=int, default=0, metavar="N", help="where the clip begins, from 0 (default: 0)")
     add("--device", choices=DEVICES, default="auto", help="default: auto, a GPU if there is one")
     add("--out", type=Path, metavar="DIR", help="default: reports/SCALE/PAPER/figures")
+    add("--reports", type=Path, default=ROOT / "reports", metavar="DIR", help="where tables lie (default: reports)")
     add("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="the run store (default: runs)")
     return result
 
 
-def chosen(options: argparse.Namespace) -> tuple[Paper, dict[str, PaperFigure]]:
+def chosen(options: argparse.Namespace) -> tuple[Paper, Figures]:
     """The paper, and those of its figures that were asked for. Raises UserError for one that does not exist."""
     if options.paper not in PAPERS:
         found = "no PAPER given" if options.paper is None else f"no figures of {options.paper!r}"
@@ -104,22 +145,34 @@ def chosen(options: argparse.Namespace) -> tuple[Paper, dict[str, PaperFigure]]:
     return paper, {name: figures[name] for name in wanted}
 
 
+def _report(options: argparse.Namespace, paper: Paper, figure: TableFigure) -> Path:
+    """Raises UserError that says how to make it, if it is not there."""
+    path: Path = table_path(options.reports, options.scale, paper.key, figure.table)
+    if not path.is_file():
+        command = f"reproduce_table.py {paper.key} {figure.table} --scale {options.scale}"
+        raise UserError(f"{path}: there is no such report; make it with: {command}")
+    return path
+
+
 def set_up(options: argparse.Namespace, paper: Paper) -> Setting:
     """The model and the video. Raises UserError if there is no such run, file, data set, video or frame."""
     if options.first_frame < 0:
         raise UserError(f"--first-frame is {options.first_frame}, expected 0 or more")
     device = resolve_device(options.device)
-    trained_on = options.trained_on or devis.CLEAN
+    usual = MODELS[paper.key]
+    trained_on = options.trained_on or usual.trained_on
     run: RunConfig
     model: nn.Module
-    if options.checkpoint is None:
+    store = RunStore(options.runs) if options.checkpoint is None else None
+    if store is not None:
         run = finished_run(options, paper, trained_on)
-        model = load_trained(run, RunStore(options.runs), device)
+        model = load_trained(run, store, device)
     else:
-        run, model = from_checkpoint(options.checkpoint, paper.base(options.scale), device)
+        run, model = from_checkpoint(options.checkpoint, paper.base(options.scale), usual.release, device)
     dataset = video_source(options, run, trained_on)
-    (video,) = find_videos(dataset, options.video)
-    return Setting(model, run, dataset, video, options.first_frame, device)
+    named = options.video is not None
+    (video,) = find_videos(dataset, options.video) if named and not _is_folder(options) else [0]
+    return Setting(model, run, dataset, video, options.first_frame, device, named, store)
 
 
 def finished_run(options: argparse.Namespace, paper: Paper, trained_on: str) -> RunConfig:
@@ -147,19 +200,23 @@ def _training_row(paper: Paper, scale: str) -> str:
     return next(places)
 
 
-def from_checkpoint(path: Path, base: RunConfig, device: torch.device) -> tuple[RunConfig, nn.Module]:
+def from_checkpoint(
+    path: Path, base: RunConfig, release: str | None, device: torch.device
+) -> tuple[RunConfig, nn.Module]:
     """The base with the weights of a file. Raises UserError for a file that cannot be read or does not fit."""
     if not path.is_file():
         raise UserError(f"--checkpoint {path}: there is no such file")
     if path.suffix != ".safetensors":
-        model = load_official(base.model.build(), path, "devis")
+        if release is None:
+            raise UserError(f"--checkpoint {path}: expected .safetensors, as the paper's weights were not released")
+        model = load_official(base.model.build(), path, release)
         return base, model.to(device).eval()
     try:
         state = load_file(path)
     except SafetensorError as error:
         raise UserError(f"--checkpoint {path}: not a safetensors file ({error})") from None
-    heads = [tensor for name, tensor in state.items() if name.startswith("class_heads.") and name.endswith(".bias")]
-    run = replace(base, model=replace(base.model, num_classes=len(heads[0]))) if heads else base
+    heads = [tensor for name, tensor in state.items() if re.search(r"\bclass_heads?\.(\d+\.)?bias$", name)]
+    run = replace(base, model=with_num_classes(base.model, len(heads[0]))) if heads else base
     model = run.model.build()
     try:
         model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
@@ -170,9 +227,16 @@ def from_checkpoint(path: Path, base: RunConfig, device: torch.device) -> tuple[
 
 
 def video_source(options: argparse.Namespace, run: RunConfig, trained_on: str) -> VideoDataset:
-    """The held-out videos to draw on: the run's own, or those of --data."""
+    """The held-out videos to draw on: the run's own, or those of --data; or a folder of frames."""
     data = on_dataset(run, options.data or trained_on).evaluation.data
-    return load_dataset(data if data.name.startswith("synthetic") else DatasetConfig(data.name), "valid")
+    dataset = load_dataset(data if data.name.startswith("synthetic") else DatasetConfig(data.name), "valid")
+    return FrameFolder(options.video, dataset.categories) if _is_folder(options) else dataset
+
+
+def _is_folder(options: argparse.Namespace) -> bool:
+    """Whether --video is the path of a folder; with --data, and as a number, it is a video of the data set."""
+    video = options.video
+    return video is not None and options.data is None and not video.isdecimal() and Path(video).is_dir()
 
 
 if __name__ == "__main__":

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from safetensors.torch import load_file
 
 from vislab.engine.checkpoint import save_tensors
-from vislab.engine.config import RunConfig, file_sha256
+from vislab.engine.config import InitialWeights, RunConfig, file_sha256
 from vislab.errors import UserError
 from vislab.records import RunStore, write_json
-from vislab.study.declare import Paper
+from vislab.study.declare import Paper, Pretraining
 from vislab.study.display import display_for
 from vislab.study.launch import launch
 from vislab.study.plan import Job
 
 
 def make_weights(paper: Paper, scale: str, store: RunStore, device: str, console: Console) -> int:
-    """Run the pre-training of a scale, unless the store holds it, and write its weights. Returns the exit code."""
-    run = None if paper.pretraining is None else paper.pretraining.run(scale)
-    if run is None or paper.pretraining is None:
+    """Run the pre-training of a scale, unless the store holds it, and write its weights. Returns the exit code.
+
+    Before it, what else rows of the paper start from is made where the file is missing, and so are earlier phases.
+    """
+    if paper.pretraining is None or paper.pretraining.run(scale) is None:
         raise UserError(f"--pretrain: {paper.key} starts afresh at scale {scale}; there is nothing to pre-train")
+    others = [row.pretraining for table in paper.tables for row in table.rows if row.pretraining is not None]
+    for pretraining in (*others, paper.pretraining):
+        for phase in phases(pretraining):
+            path = phase.weights(scale)
+            if phase is paper.pretraining or (phase.run(scale) is not None and not path.exists()):
+                code = _make(paper, phase, scale, store, device, console)
+                if code:
+                    return code
+    return 0
+
+
+def phases(pretraining: Pretraining) -> list[Pretraining]:
+    """First phase first."""
+    return [*(phases(pretraining.after) if pretraining.after is not None else ()), pretraining]
+
+
+def _make(paper: Paper, pretraining: Pretraining, scale: str, store: RunStore, device: str, console: Console) -> int:
+    run, target = pretraining.run(scale), pretraining.weights(scale)
+    if pretraining.after is not None:
+        run = replace(run, init=InitialWeights.of(pretraining.after.weights(scale)))
     if store.result(run.train_key, run.eval_key) is None:
-        job = Job(run.train_key, f"{paper.key} pre-training", run.data.name, run.seed, (run,))
+        job = Job(run.train_key, f"{paper.key} pre-training, {target.stem}", run.data.name, run.seed, (run,))
         with display_for([job], console) as display:
             outcome = launch([job], store, display, device=device, parallel=1)
         if outcome.interrupted or outcome.failed:
             return 130 if outcome.interrupted else 1
-    target = paper.pretraining.weights(scale)
     sha256 = publish(run, store, target, f"reproduce_table.py {paper.key} --pretrain --scale {scale}")
     console.print(f"{target}\nsha256 {sha256}", highlight=False, soft_wrap=True)
     return 0

@@ -24,12 +24,14 @@ from pathlib import Path
 
 import devis
 import ifr
+import refinevis
 import taformer
 import tevit
 from listing import duration, print_list
 from pretrain import make_weights
 from rich.console import Console
 from static_check import print_check
+from status_table import status_markdown
 from tables import assemble, complete_tracking, tracking_families
 
 from vislab.engine.device import DEVICES, resolve_device
@@ -46,7 +48,9 @@ from vislab.study.launch import Outcome, launch
 from vislab.study.plan import PlannedRun, dataset_label, jobs, plan_table
 
 ROOT = Path(__file__).resolve().parents[1]
-PAPERS: dict[str, Paper] = {paper.key: paper for paper in (taformer.PAPER, ifr.PAPER, devis.PAPER, tevit.PAPER)}
+PAPERS: dict[str, Paper] = {
+    paper.key: paper for paper in (taformer.PAPER, ifr.PAPER, devis.PAPER, tevit.PAPER, refinevis.PAPER)
+}
 INTERRUPTED = 130
 LOG_WIDTH = 140
 
@@ -75,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.list:
             chosen = [_paper(options.paper)] if options.paper else list(PAPERS.values())
-            print_list(chosen, options.reports, console)
+            if options.markdown:
+                print(status_markdown(chosen, options.reports))
+            else:
+                print_list(chosen, options.reports, console)
             return 0
         request = checked(options)
         if options.pretrain:
@@ -104,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     add("paper", nargs="?", metavar="PAPER", help=f"one of: {', '.join(PAPERS)}")
     add("tables", nargs="*", metavar="TABLE", help="the paper's own numbers, such as T3 (default: all of its tables)")
     add("--list", action="store_true", help="list tables with their rows, runs, estimated cost and status")
+    add("--markdown", action="store_true", help="with --list: what was run, as the README shows it")
     add("--scale", choices=SCALES, default="tiny",
         help="smoke: seconds a row; tiny: minutes a row on two cores (default); small: minutes on one GPU; "
         "paper: the paper's own setting, needs --data")  # fmt: skip

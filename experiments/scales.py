@@ -11,6 +11,7 @@ from pathlib import Path
 from vislab.data import DatasetConfig
 from vislab.data.sampling import SamplingConfig
 from vislab.engine.config import AnyCriterionConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig
+from vislab.stitching.video_stream import StreamConfig
 
 YTVIS19_FRAMES = 61_845  # annotated frames of YouTube-VIS 2019's training set; one clip around each is an epoch
 COCO_IMAGES = 118_287  # of train2017
@@ -21,15 +22,18 @@ STILLS = "synthetic-coco"
 _TINY_VIDEO = {"height": 96, "width": 160, "num_categories": 8}
 
 
-def at_scale(scale: str, model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
+def at_scale(
+    scale: str, model: ModelConfig, criterion: AnyCriterionConfig, stream: StreamConfig | None = None
+) -> RunConfig:
     """A model of this scale with the scale's data, schedule and evaluation; fresh weights, seed 0.
 
-    Clips are as long as the model takes them, or as the scale has them if it takes any length.
+    Clips are as long as the model takes them, or as the scale has them if it takes any length. stream: of models that
+    are evaluated frame by frame.
     """
-    return {"smoke": _smoke, "tiny": _tiny, "small": _small, "paper": _paper}[scale](model, criterion)
+    return {"smoke": _smoke, "tiny": _tiny, "small": _small, "paper": _paper}[scale](model, criterion, stream)
 
 
-def _smoke(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
+def _smoke(model: ModelConfig, criterion: AnyCriterionConfig, stream: StreamConfig | None) -> RunConfig:
     data = DatasetConfig(CLEAN, num_videos=4, length=4, **_TINY_VIDEO)
     return RunConfig(
         model=model,
@@ -37,12 +41,12 @@ def _smoke(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
         train=TrainConfig(steps=4, batch_size=1, learning_rate=2e-4, clip_norm=1.0, log_every=1),
         data=data,
         sampling=SamplingConfig(clip_length=model.clip_length or 3, short_sides=(96,), max_side=160),
-        evaluation=EvalConfig(data, short_side=96, max_side=160),
+        evaluation=EvalConfig(data, short_side=96, max_side=160, stream=stream),
         scale="smoke",
     )
 
 
-def _tiny(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
+def _tiny(model: ModelConfig, criterion: AnyCriterionConfig, stream: StreamConfig | None) -> RunConfig:
     return RunConfig(
         model=model,
         criterion=criterion,
@@ -53,13 +57,13 @@ def _tiny(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
         data=DatasetConfig(CLEAN, num_videos=2000, length=12, **_TINY_VIDEO),
         sampling=SamplingConfig(clip_length=model.clip_length or 5, short_sides=(96,), max_side=160),
         evaluation=EvalConfig(
-            DatasetConfig(CLEAN, num_videos=200, length=12, **_TINY_VIDEO), short_side=96, max_side=160
+            DatasetConfig(CLEAN, num_videos=200, length=12, **_TINY_VIDEO), short_side=96, max_side=160, stream=stream
         ),
         scale="tiny",
     )  # fmt: skip
 
 
-def _small(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
+def _small(model: ModelConfig, criterion: AnyCriterionConfig, stream: StreamConfig | None) -> RunConfig:
     return RunConfig(
         model=model,
         criterion=criterion,
@@ -70,13 +74,14 @@ def _small(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
         data=DatasetConfig(CLEAN, height=192, width=320, length=20),
         sampling=SamplingConfig(clip_length=model.clip_length or 5, clip_stride=2, short_sides=(192,), max_side=320),
         evaluation=EvalConfig(
-            DatasetConfig(CLEAN, num_videos=300, height=192, width=320, length=20), short_side=192, max_side=320
+            DatasetConfig(CLEAN, num_videos=300, height=192, width=320, length=20), short_side=192, max_side=320,
+            stream=stream,
         ),
         scale="small",
     )  # fmt: skip
 
 
-def _paper(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
+def _paper(model: ModelConfig, criterion: AnyCriterionConfig, stream: StreamConfig | None) -> RunConfig:
     """TAFormer 4.1: 16 clips of 5 frames, 6 epochs with drops after 3 and 5, inference at 360 p.
 
     What an epoch is, the paper does not say; as in SeqFormer's code it is one clip around every annotated frame (61,845
@@ -91,6 +96,6 @@ def _paper(model: ModelConfig, criterion: AnyCriterionConfig) -> RunConfig:
             clip_length=model.clip_length or 5, clip_stride=2,
             short_sides=(288, 320, 352, 392, 416, 448, 480, 512), max_side=768,
         ),
-        evaluation=EvalConfig(DatasetConfig("YouTube-VIS"), short_side=360, max_side=640),
+        evaluation=EvalConfig(DatasetConfig("YouTube-VIS"), short_side=360, max_side=640, stream=stream),
         scale="paper",
     )  # fmt: skip

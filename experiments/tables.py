@@ -11,7 +11,14 @@ from vislab.engine.evaluate import Untracked, add_tracking
 from vislab.engine.progress import Watcher
 from vislab.metrics.frame_overlap import MATCH_IOU, SCORE_THRESHOLD
 from vislab.records import RunStore
-from vislab.report.evidence import RUN_NUMBERS, fill_run_numbers, gather, run_devices, tracking_counts
+from vislab.report.evidence import (
+    RUN_NUMBERS,
+    fill_run_numbers,
+    gather,
+    joined,
+    run_devices,
+    tracking_counts,
+)
 from vislab.report.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
 from vislab.report.views import TableText, heading
 from vislab.study.declare import Paper, Row, Table
@@ -51,7 +58,10 @@ def assemble(
         keys[run.row.index, run.dataset].append((run.train_key, run.eval_key))
     added = _added(table, families)
     metrics = (*table.columns, *table.extra, *added)
-    evidence = {place: gather(store, seeds, metrics) for place, seeds in keys.items()}
+    if table.readings:
+        evidence = _joined_evidence(planned, added, store)
+    else:
+        evidence = {place: gather(store, seeds, metrics) for place, seeds in keys.items()}
     frame = _frame(paper, table, scale, datasets, added, evidence)
     lacking = _lacking(metrics, evidence, refused or {})
     notes = _footnotes(paper, table, scale, planned, evidence)
@@ -66,6 +76,20 @@ def assemble(
     return frame, text
 
 
+def _joined_evidence(planned: Sequence[PlannedRun], added: Sequence[str], store: RunStore) -> dict[Place, Evidence]:
+    """Of a table with several evaluations of a row; what was asked for in addition is about the first of them."""
+    parts: dict[Place, dict[tuple[tuple[str, str], ...], list[Keys]]] = defaultdict(lambda: defaultdict(list))
+    for run in planned:
+        parts[run.row.index, run.dataset][tuple(run.columns.items())].append((run.train_key, run.eval_key))
+    found = {}
+    for place, seeds in parts.items():
+        columns = [dict(names) for names in seeds]
+        columns[0] |= {name: name for name in added}
+        known = [gather(store, keys, [*names.values()]) for names, keys in zip(columns, seeds.values(), strict=True)]
+        found[place] = joined(list(zip(known, columns, strict=True)))
+    return found
+
+
 def _frame(
     paper: Paper,
     table: Table,
@@ -78,16 +102,27 @@ def _frame(
 
     Without data sets to measure on, the paper's take their place.
     """
+    numbers = _run_numbers(table)
     if not table.stands_for:
         frame = table_frame(report_table(paper, table, scale, datasets, added), evidence)
-        return fill_run_numbers(frame, evidence)
+        return fill_run_numbers(frame, evidence, numbers)
     parts = []
     for dataset in datasets or tuple(dict.fromkeys(table.stands_for.values())):
         part = table_frame(report_table(paper, table, scale, (dataset,), added), evidence)
         copied = (part["dataset"] == "") & ~part["metric"].isin(table.static) & (part["status"] != "static")
         parts.append(part.assign(dataset=part["dataset"].mask(copied, dataset)))
-    joined = pd.concat(parts).drop_duplicates(["row", "metric", "dataset"]).sort_values("row", kind="stable")
-    return fill_run_numbers(joined.reset_index(drop=True), evidence)
+    whole = pd.concat(parts).drop_duplicates(["row", "metric", "dataset"]).sort_values("row", kind="stable")
+    return fill_run_numbers(whole.reset_index(drop=True), evidence, numbers)
+
+
+def _run_numbers(table: Table) -> dict[str, str]:
+    """Columns that are one number a run, and which number."""
+    measured = {name: table.readings[name].metric if name in table.readings else name for name in _shown(table)}
+    return {name: metric for name, metric in measured.items() if metric in RUN_NUMBERS}
+
+
+def _shown(table: Table) -> tuple[str, ...]:
+    return tuple(name for name in (*table.columns, *table.extra) if name not in table.static)
 
 
 def complete_tracking(
@@ -202,12 +237,18 @@ def _tracking_notes(
 
 def _run_notes(table: Table, store: RunStore, keys: Mapping[Place, Sequence[Keys]]) -> Iterator[str]:
     """What the numbers of whole runs are, and what they were taken on."""
-    if {*RUN_NUMBERS} & {*table.columns, *table.extra}:
-        devices = run_devices(store, (run for seeds in keys.values() for run in seeds))
-        where = f" on {' or '.join(devices)}" if devices else ""
+    numbers = {*_run_numbers(table).values()}
+    devices = run_devices(store, (run for seeds in keys.values() for run in seeds)) if numbers else ()
+    where = f" on {' or '.join(devices)}" if devices else ""
+    if "training_gpu_hours" in numbers:
         yield (
             f"Training hours: measured ones are of one run{where}, mean ± standard deviation over seeds; they compare "
             "rows with each other, not with the paper's GPUs."
+        )
+    if "FPS" in numbers:
+        yield (
+            f"Frames per second: measured ones are of inference{where} with all that makes masks of its output, "
+            "without reading frames, mean ± standard deviation over seeds; other work on the machine slows it down."
         )
 
 

@@ -27,7 +27,7 @@ from vislab.losses.criterion import CriterionConfig
 from vislab.models.backbones import RESNET101, SWIN_LARGE
 from vislab.models.counts import parameter_counts
 from vislab.models.presets import Scale, seqformer, taformer
-from vislab.study.declare import Paper, Pretraining, Row, Table, Times, rows_from_numbers
+from vislab.study.declare import Dimension, Paper, Pretraining, Row, Sweeps, Table, Times, rows_from_numbers
 from vislab.study.plan import on_dataset
 
 FAINT = "synthetic-ytvis19+faint=0.1"  # every object nearly invisible in 60 % of its frames
@@ -258,6 +258,15 @@ X3 = Table(
     (LOOKALIKES, CLEAN),
 )
 
+_DIMENSIONS = {
+    "k_inter": Dimension("model.encoder.temporal.num_points", "1..4"),
+    "window": Dimension("model.encoder.temporal.window", "1,2,3"),
+    "border": Dimension("model.encoder.temporal.border", ""),
+    "fusion": Dimension("model.encoder.fusion", ""),
+    "num_points": Dimension("model.encoder.spatial.num_points", "2,4,8"),
+    "contrastive": Dimension("criterion.contrastive", "none,ContrastiveConfig"),
+}
+
 PAPER = Paper(
     key="taformer",
     title=_PAPER["title"],
@@ -266,6 +275,7 @@ PAPER = Paper(
     static=functools.cache(static_values),
     minutes={"smoke": 0.2, "tiny": 3.0, "small": 15.0, "paper": 1500.0},
     pretraining=Pretraining(pretraining, lambda scale: WEIGHTS / f"seqformer-{scale}.safetensors"),
+    sweeps=Sweeps(_DIMENSIONS, dataset=FAINT),
     scale_notes={
         "smoke": (
             "Scale smoke: a few training steps on four videos. It shows that all of it runs; its numbers mean nothing.",

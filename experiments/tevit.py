@@ -28,7 +28,7 @@ from vislab.models.flops import count_flops
 from vislab.models.presets import Scale, queryinst, tevit, tevit_r50
 from vislab.models.region_masks import predict_every_mask
 from vislab.stitching.config import ClipInferenceConfig, StitchingConfig
-from vislab.study.declare import AtScale, Paper, Pretraining, Row
+from vislab.study.declare import AtScale, Dimension, Paper, Pretraining, Row, Sweeps
 
 FAINT = "synthetic-ytvis19+faint=0.1"  # every object nearly invisible in 60 % of its frames
 CROWDS = "synthetic-ovis"
@@ -51,7 +51,8 @@ def base(scale: Scale) -> RunConfig:
         data = replace(run.data, length=8)
         return replace(run, data=data, evaluation=replace(run.evaluation, data=data))
     if scale == "tiny":
-        return replace(run, train=replace(run.train, steps=200, batch_size=2))
+        scored = replace(run.evaluation, data=replace(run.evaluation.data, num_videos=100))
+        return replace(run, train=replace(run.train, steps=120), evaluation=scored)
     if scale == "paper":
         train = replace(
             run.train, steps=9200, learning_rate=2.5e-4, micro_batch=2, warmup_steps=770,
@@ -73,7 +74,7 @@ def pretraining(scale: Scale) -> RunConfig | None:
     sampling, evaluation = replace(run.sampling, clip_length=1, clip_stride=1), run.evaluation
     data, scored = replace(run.data, name=STILLS, length=None), replace(evaluation.data, name=STILLS, length=None)
     if scale == "tiny":
-        train = replace(run.train, steps=2500, batch_size=8)
+        train = replace(run.train, steps=2400, batch_size=4)
         scored = replace(scored, num_videos=300)
     elif scale == "small":
         train = replace(run.train, steps=10_000, batch_size=16)
@@ -350,6 +351,19 @@ T12 = _NUMBERS.table(
     ),
 )  # fmt: skip
 
+
+def _inference_clips(frames: int) -> dict[str, Any]:
+    """Clips that overlap by half."""
+    return {"evaluation.clips": near_online(frames, max(1, frames // 2))}
+
+
+_DIMENSIONS = {
+    "messenger_tokens": Dimension("model.backbone.num_tokens", "8,16,32"),
+    "query_interaction": Dimension("model.query_interaction", ""),
+    "inference_tokens": Dimension("model.backbone.inference_tokens", ""),
+    "inference_clip_length": Dimension("evaluation.clips.clip_length", "4,6,8", _inference_clips),
+}
+
 PAPER = Paper(
     key="tevit",
     title=_NUMBERS.title,
@@ -358,6 +372,7 @@ PAPER = Paper(
     static=functools.cache(static_values),
     minutes={"smoke": 0.3, "tiny": 2.5, "small": 20.0, "paper": 240.0},
     pretraining=Pretraining(pretraining, lambda scale: WEIGHTS / f"queryinst-{scale}.safetensors"),
+    sweeps=Sweeps(_DIMENSIONS, dataset=FAINT),
     scale_notes={
         "smoke": (
             "Scale smoke: a few training steps on four videos. It shows that all of it runs; its numbers mean nothing.",

@@ -6,11 +6,15 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import vislab
 from vislab.__main__ import main
+from vislab.data.synthetic.config import Dials
+from vislab.errors import UserError
 
 MASK = {"size": [2, 2], "counts": [0, 4]}
 
@@ -75,6 +79,29 @@ def test_evaluate_takes_runs_and_options(
     assert "mean of 2 runs" in capsys.readouterr().out
     values = {(record["metric"], record["scope"]): record["value"] for record in json.loads(out.read_text())}
     assert values["AP50", "cat"] == pytest.approx(1.0) and values["FN", "all"] == values["FN", "1"] == 1.0
+
+
+def test_evaluate_divides_sizes_as_coco_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """40 x 40 pixels are small in a video and of medium size in an image."""
+    square = {"size": [40, 40], "counts": [0, 1600]}
+    truth = {
+        "videos": [{"id": 1, "width": 40, "height": 40, "length": 1}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"id": 1, "video_id": 1, "category_id": 1, "iscrowd": 0, "segmentations": [square], "areas": [1600]}
+        ],
+    }
+    found = [{"video_id": 1, "category_id": 1, "score": 0.5, "segmentations": [square]}]
+    paths = [tmp_path / name for name in ("gt.json", "results.json", "numbers.json")]
+    for path, content in zip(paths, (truth, found), strict=False):
+        path.write_text(json.dumps(content))
+    for areas, size in (("video", "APs"), ("image", "APm")):
+        options = ["--areas", areas, "--metrics", "ap", "--json", str(paths[2])]
+        assert main(["evaluate", str(paths[0]), str(paths[1]), *options]) == 0
+        defined = {record["metric"] for record in json.loads(paths[2].read_text()) if record["value"] is not None}
+        assert {"APs", "APm", "APl"} & defined == {size}
+    with pytest.raises(UserError, match="areas is 'coco', expected one of video, image"):
+        vislab.evaluate(truth, found, areas="coco")
 
 
 def test_evaluate_mistakes(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,3 +196,12 @@ def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_needs_no_torch() -> None:
     code = "import sys; from vislab.__main__ import parser; parser().format_help(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_synth_help_explains_every_dial(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", "synth", "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert stopped.value.code == 0
+    for dial in fields(Dials):
+        assert any(line.startswith(f"  {dial.name}: ") for line in lines), dial.name

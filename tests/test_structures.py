@@ -23,7 +23,8 @@ def targets(instances: int = 2, frames: int = 3) -> Targets:
 def batch() -> Batch:
     padding = torch.zeros(2, 8, 8, dtype=torch.bool)
     sizes = torch.full((2, 2), 8)
-    return Batch(torch.zeros(2, 3, 3, 8, 8), padding, sizes, [targets(), targets(0)], ["a", "b"])
+    numbers = torch.arange(3).repeat(2, 1)
+    return Batch(torch.zeros(2, 3, 3, 8, 8), padding, sizes, [targets(), targets(0)], ["a", "b"], numbers)
 
 
 def test_targets_move_with_every_field() -> None:
@@ -39,12 +40,13 @@ def test_a_batch_moves_with_its_targets_and_keeps_its_names() -> None:
     assert moved.images.is_meta and moved.padding_mask.is_meta and moved.image_sizes.is_meta
     assert all(target.masks.is_meta and target.present.is_meta for target in moved.targets)
     assert moved.video_names == ["a", "b"] and len(moved.targets) == 2
+    assert moved.frame_numbers is not None and moved.frame_numbers.is_meta
     assert not original.images.is_meta, "the original stays where it is"
 
 
 def test_a_batch_without_targets() -> None:
     plain = Batch(torch.zeros(1, 1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=torch.bool), torch.tensor([[4, 4]]))
-    assert plain.to("meta").targets == [] and plain.video_names == []
+    assert plain.to("meta").targets == [] and plain.video_names == [] and plain.to("meta").frame_numbers is None
 
 
 def test_auxiliary_outputs_are_not_shared_between_outputs() -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -118,6 +120,11 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--score-threshold", type=float, default=0.3, metavar="X",
         help="least score of a detection that mot and hota see (default: %(default)s); set it on other videos",
     )  # fmt: skip
+    add(
+        "--areas", choices=("video", "image"), default="video",
+        help="ap divides small, medium and large objects at 128 x 128 and 256 x 256 pixels as YouTube-VIS does "
+        "(video, the default), or at 32 x 32 and 96 x 96 as COCO does (image)",
+    )  # fmt: skip
     add("--class-aware", action="store_true", help="mot and hota match within categories (default: across)")
     add("--replicates", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
     add("--workers", type=int, metavar="N", help="processes (default: one per core, 1 for little data)")
@@ -134,6 +141,18 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
     check.set_defaults(run=_check)
 
 
+class _HelpWithDials(argparse.Action):
+    """--help that ends with the dials as their class explains them; read only then, to keep the command quick."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from vislab.data.synthetic.config import Dials
+
+        _, _, dials = inspect.cleandoc(Dials.__doc__ or "").partition("\n\n")
+        parser.epilog = f"{parser.epilog}\n\ndials, appended to a preset's name as +DIAL=VALUE:\n{indent(dials, '  ')}"
+        parser.print_help()
+        parser.exit()
+
+
 def _add_synth(commands: argparse._SubParsersAction) -> None:
     synth = commands.add_parser(
         "synth",
@@ -145,7 +164,9 @@ def _add_synth(commands: argparse._SubParsersAction) -> None:
         "  vislab data synth synthetic-ovis+lookalike=0.5 --out crowd --split valid --height 192 --width 320\n"
         "  vislab data synth synthetic-coco --out stills --layout coco --num-videos 100",
         formatter_class=FORMATTER,
+        add_help=False,
     )
+    synth.add_argument("-h", "--help", nargs=0, action=_HelpWithDials, help="show this help message and exit")
     synth.add_argument("name", metavar="NAME", help="a preset, with dials: synthetic-ytvis19+faint=0.1")
     synth.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     synth.add_argument("--split", choices=("train", "valid", "both"), default="both", help="default: both")
@@ -217,7 +238,7 @@ def _evaluate_files(options: argparse.Namespace) -> None:
     from vislab.report.evaluate import Outputs, evaluate_files
 
     names = checked_metrics([name.strip() for name in options.metrics.split(",") if name.strip()])
-    settings = Settings(names, options.score_threshold, class_agnostic=not options.class_aware)
+    settings = Settings(names, options.score_threshold, class_agnostic=not options.class_aware, areas=options.areas)
     plan = Plan(settings, options.per_category, options.per_video, options.replicates)
     outputs = Outputs(options.csv, options.json, options.differences, options.plots)
     evaluate_files(

@@ -104,10 +104,15 @@ def inference_settings(config: Any) -> dict[str, Any]:
     return found
 
 
-def field_types(cls: type) -> dict[str, Any]:
+def field_types(cls: type) -> Mapping[str, Any]:
     """Annotations of a dataclass's fields, resolved, in order."""
-    hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    if cls not in _FIELD_TYPES:  # resolving is what most of a key's time went into
+        hints = get_type_hints(cls)
+        _FIELD_TYPES[cls] = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return _FIELD_TYPES[cls]
+
+
+_FIELD_TYPES: dict[type, Mapping[str, Any]] = {}
 
 
 class _Draft:

@@ -36,7 +36,8 @@ class Batch:
 
     images: (B, T, 3, H, W) float32, normalised. padding_mask: (B, H, W) bool, True where padded.
     image_sizes: (B, 2) int64, (height, width) without padding. targets: one per clip, empty at inference.
-    video_names: one per clip, for messages; empty if unknown.
+    video_names: one per clip, for messages; empty if unknown. frame_numbers: (B, T) int64, place of each frame in its
+    video, or None; see `ClipSample.frame_numbers`.
     """
 
     images: Tensor
@@ -44,6 +45,7 @@ class Batch:
     image_sizes: Tensor
     targets: list[Targets] = field(default_factory=list)
     video_names: list[str] = field(default_factory=list)
+    frame_numbers: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(
@@ -52,6 +54,7 @@ class Batch:
             self.image_sizes.to(device),
             [target.to(device) for target in self.targets],
             self.video_names,
+            None if self.frame_numbers is None else self.frame_numbers.to(device),
         )
 
 

@@ -73,6 +73,12 @@ def test_mirrored_views_are_accepted() -> None:
     assert torch.equal(collate([view]).targets[0].masks, collate([copy]).targets[0].masks)
 
 
+def test_frame_numbers_of_every_clip() -> None:
+    clips = [replace(clip_of(0), frame_indices=indices) for indices in ((2, 5, 9), (4, 4, 4))]
+    numbers = collate(clips).frame_numbers
+    assert numbers is not None and numbers.dtype == torch.int64 and numbers.tolist() == [[2, 5, 9], [0, 1, 2]]
+
+
 def test_clips_of_different_length_are_a_bug() -> None:
     with pytest.raises(AssertionError):
         collate([clip_of(0, frames=2), clip_of(0, frames=3)])

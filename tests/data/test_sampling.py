@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_videos import MemoryVideos
+from tiny_videos import HEIGHT, WIDTH, MemoryVideos, write_flat
 
-from vislab.data import sampling
+from vislab.data import DatasetConfig, load_dataset, sampling
 from vislab.data.collate import collate
 from vislab.data.sampling import SamplingConfig, clip_frames, random_stream, training_batch, training_clip
 from vislab.data.transforms import ClipSample
@@ -26,7 +28,15 @@ def assert_same(a: ClipSample, b: ClipSample) -> None:
     assert np.array_equal(a.frames, b.frames) and np.array_equal(a.masks, b.masks)
 
 
-@pytest.mark.parametrize("config", [PLAIN, EVERYTHING, SamplingConfig(clip_length=3, rotation_degrees=20)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        PLAIN,
+        EVERYTHING,
+        SamplingConfig(clip_length=3, rotation_degrees=20),
+        SamplingConfig(clip_length=3, jitter=(0.3, 2.0)),
+    ],
+)
 def test_a_clip_depends_on_seed_step_and_sample_only(config: SamplingConfig) -> None:
     videos = MemoryVideos([5, 9, 3, 1, 7])
     first = [training_clip(videos, config, 1, 2, sample) for sample in range(6)]
@@ -59,6 +69,23 @@ def philox_4x64_10(counter: list[int], key: list[int]) -> list[int]:
         a, b, c, d = (second >> 64) ^ b ^ k0, second & low_bits, (first >> 64) ^ d ^ k1, first & low_bits
         k0, k1 = (k0 + 0x9E3779B97F4A7C15) & low_bits, (k1 + 0xBB67AE8584CAA73B) & low_bits
     return [a, b, c, d]
+
+
+BITS = {  # of the batch that seed 3, step 7 gave before there was `jitter`
+    PLAIN: "84f8a1af1764012d",
+    EVERYTHING: "ed442b39f9f1e0e4",
+    SamplingConfig(clip_length=3, rotation_degrees=20.0): "825541fb92008976",
+}
+
+
+@pytest.mark.parametrize("config", BITS)
+def test_clips_have_the_bits_that_runs_were_trained_on(config: SamplingConfig) -> None:
+    dataset = load_dataset(DatasetConfig("synthetic-ytvis19", 4, 48, 80, 6, 8), "train")
+    batch = training_batch(dataset, config, batch_size=3, seed=3, step=7)
+    content = hashlib.sha256(batch.images.numpy().tobytes())
+    for target in batch.targets:
+        content.update(target.masks.numpy().tobytes())
+    assert content.hexdigest()[:16] == BITS[config]
 
 
 def test_a_batch_is_its_samples_however_it_is_divided() -> None:
@@ -147,6 +174,65 @@ def test_pseudo_video_rotates_each_frame_of_one_still() -> None:
     assert still.frame_indices == (0, 0, 0)
 
 
+JITTERED = SamplingConfig(clip_length=3, flip=0.0, jitter=(0.1, 2.0))
+
+
+def heights(clip: ClipSample) -> np.ndarray:
+    """(T,) of the disc of MemoryVideos, which is seen whole at factors up to 1."""
+    (boxes,) = clip.boxes[clip.track_ids == 5]
+    return boxes[:, 3] - boxes[:, 1]
+
+
+def test_clips_of_a_video_are_jittered_as_one() -> None:
+    drawn = []
+    for step in range(60):
+        clip = training_clip(MemoryVideos([9]), JITTERED, 0, step, 0)
+        assert clip.size == (32, 64) and len(set(clip.frame_indices)) == 3
+        assert all(np.array_equal(mask, clip.masks[0, 0]) for mask in clip.masks[0])
+        numbers = clip.frames[..., 0].reshape(3, -1)
+        assert [set(row) - {124} for row in numbers.tolist()] == [{t} for t in clip.frame_indices]
+        drawn.append(float((numbers == 124).mean()))
+    assert min(drawn) == 0 and max(drawn) > 0.9 and 0.3 < np.mean(np.array(drawn) == 0) < 0.7
+
+
+def test_frames_of_a_still_are_jittered_independently() -> None:
+    """A data set of images, or the one frame that rotation_degrees makes a pseudo-video of; RefineVIS section 4.1."""
+    small = SamplingConfig(clip_length=4, flip=0.0, jitter=(0.4, 1.0))
+    turning = SamplingConfig(clip_length=4, flip=0.0, jitter=(0.4, 1.0), rotation_degrees=1e-3)
+    for videos, config in ((MemoryVideos([1], height=64), small), (MemoryVideos([7], height=64), turning)):
+        found = np.array([heights(training_clip(videos, config, 0, step, 0)) for step in range(40)])
+        assert found.shape == (40, 4) and (np.ptp(found, axis=1) > 0).mean() > 0.9
+        assert found.min() <= 6 and found.max() >= 12
+    clip = training_clip(MemoryVideos([1]), small, 0, 0, 0)
+    assert clip.frame_indices == (0, 0, 0, 0) and clip.frame_numbers.tolist() == [0, 1, 2, 3]
+
+
+def test_jitter_works_on_the_size_that_short_sides_and_crops_give() -> None:
+    config = SamplingConfig(clip_length=2, crop=1.0, short_sides=(48,), jitter=(0.5, 2.0))
+    assert {min(training_clip(MemoryVideos([4]), config, 0, step, 0).size) for step in range(8)} == {48}
+
+
+def test_jitter_of_one_draws_what_is_drawn_without() -> None:
+    """Its numbers come after those that choose video, frames, crop and size."""
+    config = SamplingConfig(clip_length=2, clip_stride=3, crop=0.5, short_sides=(24, 40), flip=0.0)
+    for step in range(8):
+        plain, one = (
+            training_clip(MemoryVideos([9, 5, 7]), SamplingConfig(**{**vars(config), "jitter": jitter}), 0, step, 0)
+            for jitter in (None, (1.0, 1.0))
+        )
+        assert_same(plain, one)
+
+
+def test_jitter_with_every_reader(tmp_path: Path) -> None:
+    write_flat(tmp_path)
+    video = training_clip(load_dataset(DatasetConfig(f"{tmp_path}+whole"), "train"), JITTERED, 0, 0, 0)
+    assert video.size == (HEIGHT, WIDTH) and video.present.any()
+    synthetic = DatasetConfig("synthetic-coco", 3, 48, 80)
+    stills = training_batch(load_dataset(synthetic, "train"), JITTERED, batch_size=2, seed=0, step=0)
+    assert stills.images.shape == (2, 3, 3, 64, 96) and stills.frame_numbers is not None
+    assert stills.frame_numbers.tolist() == [[0, 1, 2]] * 2
+
+
 def test_flip_probability() -> None:
     config = SamplingConfig(clip_length=1, flip=0.25)
     rng_draws = [sampling.training_clip(Ramp([1]), config, 0, step, 0).frames[0, 0, 0, 0] for step in range(400)]
@@ -173,6 +259,9 @@ class Ramp(MemoryVideos):
         {"clip_stride": 0},
         {"short_sides": (320, 0)},
         {"max_side": 0},
+        {"jitter": (0.0, 2.0)},
+        {"jitter": (2.0, 0.5)},
+        {"jitter": (0.5, float("inf"))},
     ],
 )
 def test_values_out_of_range_are_named(changes: dict) -> None:

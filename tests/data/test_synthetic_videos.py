@@ -49,7 +49,7 @@ def test_full_size_pixels_and_masks_are_pinned() -> None:
 @pytest.mark.parametrize("direction", [-np.inf, np.inf])
 def test_the_last_bit_of_sine_does_not_matter(monkeypatch: pytest.MonkeyPatch, direction: float) -> None:
     """Libraries round sin, cos and exp2 differently, also from one processor to the next."""
-    name = "synthetic-ovis+deformation=1+scale=1+faint=0.1+leave=0.5"
+    name = "synthetic-ovis+deformation=1+scale=1+faint=0.1+leave=0.5+damage=0.5+blackout=0.2"
     expected = [tiny(name).frames(index, [0, 5, 11]) for index in range(4)]
     for function in ("sin", "cos", "exp2"):
         original = getattr(np, function)
@@ -186,7 +186,7 @@ def test_faint_frames_are_the_same_at_every_opacity_and_leave_one_evident() -> N
 
 def test_dials_leave_the_rest_of_the_scene_alone() -> None:
     plain = tiny("synthetic-ytvis19+objects=3").scene(0)
-    for dial in ("faint=0.1", "lookalike=1", "leave=1", "noise_frames=0.5", "blur=1"):
+    for dial in ("faint=0.1", "lookalike=1", "leave=1", "noise_frames=0.5", "blur=1", "damage=0.5", "blackout=0.3"):
         other = tiny(f"synthetic-ytvis19+objects=3+{dial}").scene(0)
         np.testing.assert_array_equal(other.motion.home, plain.motion.home)
         np.testing.assert_array_equal(other.motion.radius, plain.motion.radius)

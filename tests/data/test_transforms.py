@@ -208,6 +208,105 @@ def test_one_still_becomes_a_pseudo_video() -> None:
         transforms.rotate(clip_of(2, frames=3), [1.0, 2.0])
 
 
+def plain_jitter(mask: np.ndarray, height: int, width: int, factor: float, place: tuple[float, float]) -> np.ndarray:
+    """Resizes all of the mask by nearest neighbour, then looks up every output pixel."""
+    large = nearest(mask, max(1, math.floor(factor * height + 0.5)), max(1, math.floor(factor * width + 0.5)))
+    top, left = (
+        math.floor(share * (abs(have - want) + 1)) * (1 if have >= want else -1)
+        for share, have, want in zip(place, large.shape, (height, width), strict=True)
+    )
+    inside = [
+        [0 <= y + top < len(large) and 0 <= x + left < large.shape[1] for x in range(width)] for y in range(height)
+    ]
+    return np.array(
+        [[inside[y][x] and large[y + top, x + left] for x in range(width)] for y in range(height)], bool
+    )  # fmt: skip
+
+
+@given(SEEDS, st.floats(0.05, 3), st.floats(0, 0.999), st.floats(0, 0.999), st.integers(1, 12), st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+def test_jittered_masks_agree_with_brute_force(
+    seed: int, factor: float, top: float, left: float, height: int, width: int
+) -> None:
+    clip = clip_of(seed, frames=2, height=7, width=11)
+    jittered = transforms.jitter(clip, height, width, [factor], [(top, left)])
+    assert jittered.size == (height, width)
+    assert_consistent(jittered)
+    for n in range(2):
+        for t in range(2):
+            expected = plain_jitter(clip.masks[n, t], height, width, factor, (top, left))
+            assert np.array_equal(jittered.masks[n, t], expected)
+
+
+@pytest.mark.parametrize(
+    ("factor", "place"), [(2.0, (0.3, 0.8)), (1.37, (0.99, 0.0)), (0.4, (0.5, 0.2)), (1.0, (0, 0))]
+)
+def test_jittered_images_are_the_window_of_the_resized_ones(factor: float, place: tuple[float, float]) -> None:
+    clip = clip_of(6, frames=1, height=30, width=44)
+    height, width = 24, 36
+    jittered = transforms.jitter(clip, height, width, [factor], [place])
+    scaled = round(factor * height), round(factor * width)
+    large = transforms.resize_frames(clip.frames, *scaled)[0].astype(int)
+    top, left = (int(share * (abs(a - b) + 1)) for share, a, b in zip(place, scaled, (height, width), strict=True))
+    if factor >= 1:
+        expected = large[top : top + height, left : left + width]
+    else:
+        expected = np.empty((height, width, 3), int)
+        expected[:] = 124, 116, 104
+        expected[top : top + scaled[0], left : left + scaled[1]] = large
+    assert np.abs(jittered.frames[0] - expected).max() <= 1
+
+
+def test_jitter_by_one_is_a_resize() -> None:
+    clip = clip_of(7, frames=2, height=30, width=44)
+    jittered, resized = transforms.jitter(clip, 15, 22, [1.0], [(0.9, 0.9)]), transforms.resize(clip, 15, 22)
+    assert np.array_equal(jittered.frames, resized.frames) and np.array_equal(jittered.masks, resized.masks)
+
+
+def test_jitter_moves_image_and_mask_alike() -> None:
+    y, x = np.mgrid[:64, :96]
+    mask = ((y - 30) ** 2 / 12**2 + (x - 50) ** 2 / 17**2 < 1)[None, None].repeat(3, axis=1)
+    frames = np.repeat(mask[0, ..., None] * np.uint8(250), 3, axis=-1)
+    clip = ClipSample(frames, np.zeros(1, int), np.zeros(1, int), np.zeros(1, bool), mask)
+    jittered = transforms.jitter(clip, 64, 96, [0.5, 1.7, 1.0], [(0.1, 0.9), (0.6, 0.4), (0, 0)])
+    for factor, picture, moved in zip((0.5, 1.7, 1.0), jittered.frames, jittered.masks[0], strict=True):
+        assert ((picture[..., 1] > 125) != moved).sum() <= 0.08 * moved.sum()  # the outline; padding is below 125
+        assert moved.sum() == pytest.approx(factor**2 * mask[0, 0].sum(), rel=0.05)
+
+
+def test_frames_jittered_alike_or_each_for_itself() -> None:
+    clip = clip_of(8, frames=3, height=20, width=20)
+    still = ClipSample(*(getattr(clip, name) for name in ("frames", "labels", "track_ids", "iscrowd", "masks")))
+    still.frames[:], still.masks[:] = still.frames[:1], still.masks[:, :1]
+    alike = transforms.jitter(still, 20, 20, [1.5], [(0.2, 0.7)])
+    assert np.array_equal(alike.frames[0], alike.frames[2]) and np.array_equal(alike.masks[:, 0], alike.masks[:, 1])
+    apart = transforms.jitter(still, 20, 20, [1.5, 0.5, 1.5], [(0.2, 0.7), (0, 0), (0.9, 0.7)])
+    assert np.array_equal(apart.frames[0], alike.frames[0])
+    assert len({frame.tobytes() for frame in apart.frames}) == 3
+    with pytest.raises(AssertionError):
+        transforms.jitter(still, 20, 20, [1.0, 1.0], [(0, 0), (0, 0)])
+
+
+def test_what_jitter_pushes_out_is_absent() -> None:
+    clip = clip_of(9, frames=1, height=40, width=40)
+    masks = np.zeros_like(clip.masks)
+    masks[0, :, :4, :4] = True
+    masks[1, :, 30:, 30:] = True
+    clip = ClipSample(clip.frames, clip.labels, clip.track_ids, clip.iscrowd, masks)
+    near = transforms.jitter(clip, 40, 40, [2.0], [(0.999, 0.999)])
+    assert near.present.tolist() == [[False], [True]] and near.boxes[1, 0].tolist() == [20, 20, 40, 40]
+    assert transforms.visible_only(near).track_ids.tolist() == [51]
+
+
+def test_frame_numbers_go_on_where_the_source_stands_still() -> None:
+    clip = clip_of(0)
+    for indices, numbers in [((3, 7, 8), [3, 7, 8]), ((4, 4, 4), [0, 1, 2]), ((1, 0, 1), [0, 1, 2]), ((), [0, 1, 2])]:
+        found = ClipSample(
+            clip.frames, clip.labels, clip.track_ids, clip.iscrowd, clip.masks, "", indices
+        ).frame_numbers  # fmt: skip
+        assert found.dtype == np.int64 and found.tolist() == numbers
+
+
 def test_no_instance_is_no_problem() -> None:
     clip = clip_of(3, frames=2, instances=0)
     for changed in (
@@ -215,6 +314,7 @@ def test_no_instance_is_no_problem() -> None:
         transforms.crop(clip, 1, 1, 4, 5),
         transforms.resize(clip, 5, 6),
         transforms.rotate(clip, [5.0, -5.0]),
+        transforms.jitter(clip, 6, 8, [0.5], [(0.5, 0.5)]),
         transforms.visible_only(clip),
     ):
         assert_consistent(changed)

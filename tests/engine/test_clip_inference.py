@@ -56,6 +56,16 @@ def test_perfect_clips_of_synthetic_videos(clip_length: int, clip_stride: int, b
     assert measured(marked, results) == PERFECT
 
 
+@pytest.mark.parametrize(("clip_length", "clip_stride"), [(5, 1), (10, 5), (36, 18)])
+def test_near_online_linking_by_boxes_and_masks(clip_length: int, clip_stride: int) -> None:
+    """TeViT 3.5 on videos that are longer than the clip: no class, no score."""
+    linking = StitchingConfig(mask_weight=1.0, class_weight=0.0, score_weight=0.0, box_weight=1.0)
+    marked = Marked(load_dataset(LONG, "valid"))
+    clips = ClipInferenceConfig(clip_length, clip_stride, linking)
+    results = predict_dataset(Oracle(marked, by_frame=False), marked, config(clips), CPU, Silent())
+    assert measured(marked, results) == PERFECT
+
+
 @pytest.mark.parametrize(
     ("split", "num_videos"),
     [("train", 3), ("valid", 1), *(pytest.param(split, None, marks=pytest.mark.slow) for split in ("train", "valid"))],

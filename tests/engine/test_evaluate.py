@@ -20,6 +20,7 @@ from vislab.metrics.inputs import read_ground_truth, read_results
 from vislab.metrics.matches import Matches
 from vislab.metrics.mot import mot_instances
 from vislab.records import write_json
+from vislab.rle import encode
 
 CONFIG = EvalConfig(DatasetConfig("fake"))
 
@@ -36,6 +37,22 @@ def test_the_ground_truth_as_predictions_scores_one(tmp_path: Path) -> None:
     assert found["metrics"]["APl"] is None  # no object is that large
     assert found["visibility_iou"] is None and not (tmp_path / "visibility.npz").exists()
     assert Matches.load(tmp_path / "matches.npz").summary()["AP"] == 1.0
+
+
+def test_stills_have_the_sizes_of_coco(tmp_path: Path) -> None:
+    """A mask of 40 x 40 pixels is small in a video."""
+    segment = encode(np.ones((40, 40), bool))
+    for length, defined in ((1, "APm"), (2, "APs")):
+        truth = {
+            "videos": [{"id": 1, "width": 40, "height": 40, "length": length}],
+            "categories": [{"id": 1, "name": "cat"}],
+            "annotations": [
+                {"id": 1, "video_id": 1, "category_id": 1, "iscrowd": 0}
+                | {"segmentations": [segment] * length, "areas": [1600] * length}
+            ],
+        }
+        found = measure(read_ground_truth(truth), perfect(truth), tmp_path)["metrics"]
+        assert [name for name in ("APs", "APm", "APl") if found[name] is not None] == [defined]
 
 
 def test_opacities_split_the_mask_iou(tmp_path: Path) -> None:

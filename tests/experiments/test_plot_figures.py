@@ -119,6 +119,24 @@ def test_command_draws_from_a_checkpoint(
     assert (tmp_path / "a" / "Fig2.png").read_bytes() == (tmp_path / "b" / "Fig2.png").read_bytes()
 
 
+def test_command_draws_on_a_folder_of_frames(
+    toy: tuple[RunConfig, Devis], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, folder = checkpoint(toy, tmp_path / "w.safetensors"), tmp_path / "bear"
+    folder.mkdir()
+    for t, frame in enumerate(setting(toy, 90, 130).dataset.frames(0, range(6))):
+        Image.fromarray(frame).save(folder / f"{t}.jpg")
+    arguments = ["devis", "A5", "--scale", "smoke", "--checkpoint", str(weights), "--device", "cpu"]
+    assert main([*arguments, "--video", str(folder), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "A5.png").is_file()
+    (folder / "0.jpg").unlink()
+    capsys.readouterr()
+    assert main([*arguments, "--video", str(folder), "--out", str(tmp_path)]) == 2
+    assert "video bear of bear has 5 frames, expected 6" in capsys.readouterr().err
+    assert main([*arguments, "--video", str(tmp_path / "nowhere"), "--out", str(tmp_path)]) == 2
+    assert "no video" in capsys.readouterr().err
+
+
 def test_command_draws_from_a_finished_run(
     toy: tuple[RunConfig, Devis], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,8 +174,8 @@ def planned(options: object, paper: object, store: RunStore) -> RunConfig:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "no PAPER given; expected one of devis"),
-        (["tevit"], "no figures of 'tevit'; expected one of devis"),
+        ([], "no PAPER given; expected one of taformer, ifr, devis"),
+        (["xyz"], "no figures of 'xyz'; expected one of taformer, ifr, devis"),
         (["devis", "Fig7"], "devis has no figure 'Fig7'; its figures are Fig2, A5"),
         (["devis", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors: there is no such file"),
         (["devis", "--first-frame", "-1"], "--first-frame is -1, expected 0 or more"),
@@ -190,3 +208,12 @@ def test_list_and_help_teach(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(
         option in text for option in ("--checkpoint", "--scale", "--device", "--out", "--data", "plot_figures.py")
     )
+
+
+def test_a_figure_of_a_table_needs_its_report_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = Path(plot_figures.__file__).parents[1] / "reports"
+    out = tmp_path / "figures"
+    assert main(["taformer", "T7", "--reports", str(reports), "--out", str(out), "--runs", str(tmp_path)]) == 0
+    assert {path.name for path in out.iterdir()} == {"T7.pdf", "T7.png"}
+    assert main(["tevit", "T8", "--reports", str(tmp_path), "--out", str(out)]) == 2
+    assert "make it with: reproduce_table.py tevit T8 --scale tiny" in capsys.readouterr().err

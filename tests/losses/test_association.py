@@ -14,11 +14,17 @@ from vislab.losses.association import (
     AssociationLossConfig,
     ReidAuxConfig,
     association_terms,
-    contrastive_term,
+    contrastive_terms,
     cosine_term,
     reference_pairs,
 )
 from vislab.losses.optimal_transport import OptimalTransportConfig, transport
+
+
+def contrastive_term(key: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Of one object."""
+    mine = (torch.arange(len(positives) + len(negatives)) < len(positives))[None]
+    return contrastive_terms(key[None], torch.cat((positives, negatives)), mine, ~mine)[0]
 
 
 def slow_term(key: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:

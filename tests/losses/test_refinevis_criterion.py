@@ -10,7 +10,7 @@ from frame_cases import clip_predictions, clip_targets
 from loss_cases import random_targets
 from torch import Tensor
 
-from vislab.losses.association import AssociationLossConfig, ReidAuxConfig, contrastive_term, reference_pairs
+from vislab.losses.association import AssociationLossConfig, ReidAuxConfig, contrastive_terms, reference_pairs
 from vislab.losses.denoising import association_denoising
 from vislab.losses.frame_losses import MaskLossConfig, frame_level_losses, frame_targets
 from vislab.losses.optimal_transport import transport
@@ -83,8 +83,8 @@ def test_association_is_the_mean_over_the_objects_of_both_frames() -> None:
         for instance in both:
             row = there.tolist().index(instance)
             v = frames.association[key, best[seen.tolist().index(instance)]]
-            pair = frames.association[other, plus[row]], frames.association[other, minus[row]]
-            total = total + contrastive_term(v, *pair)
+            pairs = plus[row][None], minus[row][None]
+            total = total + contrastive_terms(v[None], frames.association[other], *pairs)[0]
     torch.testing.assert_close(losses["association"], 2.0 * total / 2)
 
 

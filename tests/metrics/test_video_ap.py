@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,8 @@ def padded(data: DenseSet) -> DenseSet:
     return data
 
 
-def coco_summary(data: DenseSet) -> dict[str, float]:
-    """COCOeval on stacked frames, with the areas and area ranges of YouTube-VIS."""
+def coco_summary(data: DenseSet, bounds: Sequence[float]) -> dict[str, float]:
+    """COCOeval on stacked frames, with the areas of YouTube-VIS; bounds: of medium and of large ones, pixels."""
     images = {video: index + 1 for index, video in enumerate(sorted(data.videos))}
     truth, results = COCO(), []
     truth.dataset = {
@@ -83,7 +84,8 @@ def coco_summary(data: DenseSet) -> dict[str, float]:
         for record, track in zip(found.dataset["annotations"], data.detections, strict=True):
             record["area"] = track.mask_area  # of a frame, not of the stack
         evaluation = COCOeval(truth, found, "segm")
-        evaluation.params.areaRng = [[0, 1e10], [0, 128**2], [128**2, 256**2], [256**2, 1e10]]
+        medium, large = bounds
+        evaluation.params.areaRng = [[0, 1e10], [0, medium], [medium, large], [large, 1e10]]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -97,9 +99,21 @@ def test_equals_cocoeval_on_stacked_frames(block: int) -> None:
     for seed in range(1000 + 24 * block, 1024 + 24 * block):
         data = padded(random_set(seed, one_frame=seed % 4 == 0, crowds=False))
         if data.detections:  # COCO cannot load empty results
-            assert_same(match(*to_json(data)).summary(), coco_summary(data))
+            assert_same(match(*to_json(data)).summary(), coco_summary(data, (128**2, 256**2)))
             compared += 1
     assert compared > 20
+
+
+def test_areas_of_images_equal_cocoeval_as_it_is() -> None:
+    defaults = COCOeval(iouType="segm").params.areaRng
+    compared = 0
+    for seed in range(2000, 2024):
+        data = random_set(seed, one_frame=True, crowds=False)
+        if data.detections:
+            found = match(*to_json(data), areas="image").summary()
+            assert_same(found, coco_summary(data, (defaults[2][0], defaults[2][1])))
+            compared += not math.isnan(found["APm"])
+    assert compared > 5
 
 
 def test_ground_truth_as_results_is_perfect() -> None:

@@ -45,7 +45,9 @@ def test_equal_input_gives_equal_bytes(models: dict[str, Evaluation], tmp_path: 
 
 def test_what_is_drawn(models: dict[str, Evaluation], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     figures = {}
-    monkeypatch.setattr(evaluation_plots, "_save", lambda figure, path: figures.setdefault(path.stem, figure) and path)
+    monkeypatch.setattr(
+        evaluation_plots, "write_figure", lambda drawn, _, name, __: figures.setdefault(name, drawn) and []
+    )
     write_plots(models, tmp_path)
     frames = [model.frame().set_index(["metric", "scope"])["value"] for model in models.values()]
     panels = figures["precision_recall"].axes

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vislab.errors import UserError
-from vislab.report.sampling_figures import FrameSamples, QueryView, draw_references, draw_samples, write_figure
+from vislab.report.sampling_figures import FrameSamples, QueryView, draw_references, draw_samples
+from vislab.report.style import write_figure
 
 FRAMES = np.arange(3 * 40 * 60 * 3, dtype=np.uint32).reshape(3, 40, 60, 3).astype(np.uint8)
 

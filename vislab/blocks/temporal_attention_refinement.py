@@ -5,7 +5,7 @@ Shape letters: N tracklets, T frames of a window, M remembered frames, C channel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vislab.blocks.feed_forward import FeedForward
 from vislab.blocks.full_attention import MultiHeadAttention
 from vislab.blocks.position_encoding import sine_encoding
+from vislab.config import inference_only
 from vislab.errors import UserError
 
 
@@ -24,14 +25,17 @@ class TARConfig:
     window: W at inference, the current frame included; 0 leaves embeddings as they are. A window of the weights'
     training is not needed: they serve any W. position: where the encoding of the frame number goes: into queries and
     keys ("attention"), so that what is carried from frame to frame stays free of it, or into the embeddings
-    themselves ("embeddings"), as the paper's sentence can also be read.
+    themselves ("embeddings"), as the paper's sentence can also be read. neighbours: "same-frame" replaces all other
+    frames of the window by copies of the frame itself, which is attention to itself alone: a control that has all
+    parameters and no temporal information.
     """
 
-    window: int = 10
+    window: int = field(default=10, metadata=inference_only())
     num_heads: int = 8
     feed_forward_channels: int = 1024
     dropout: float = 0.0
     position: Literal["attention", "embeddings"] = "attention"
+    neighbours: Literal["window", "same-frame"] = "window"
 
     def __post_init__(self) -> None:
         if self.window < 0:
@@ -62,6 +66,9 @@ class TemporalAttentionRefinement(nn.Module):
         embeddings: (N, T, C), zero where a tracklet has no match. frames: (T,) int64, absolute numbers. Returns
         (N, T, C).
         """
+        if self.config.neighbours == "same-frame":
+            alone, numbers = embeddings.flatten(0, 1)[:, None], frames.repeat(len(embeddings))[:, None]
+            return self._attend(alone, numbers, alone, numbers, None).view_as(embeddings)
         return self._attend(embeddings, frames, embeddings, frames, None)
 
     def refine_current(
@@ -73,6 +80,8 @@ class TemporalAttentionRefinement(nn.Module):
         (N, M) int64, their absolute numbers; empty: (N, M) bool, True where a tracklet remembers less than M frames.
         Returns (N, C).
         """
+        if self.config.neighbours == "same-frame":
+            memory, memory_frames, empty = memory[:, :0], memory_frames[:, :0], empty[:, :0]
         now = memory_frames.new_full((len(current), 1), frame)
         tokens = torch.cat((memory, current[:, None]), dim=1)
         blocked = torch.cat((empty, empty.new_zeros(len(current), 1)), dim=1)

@@ -31,6 +31,7 @@ def collate(clips: Sequence[ClipSample]) -> Batch:
     padded_size = (batch.images.shape[-2], batch.images.shape[-1])
     batch.targets = [_targets(clip, padded_size) for clip in clips]
     batch.video_names = [clip.video for clip in clips]
+    batch.frame_numbers = torch.from_numpy(np.stack([clip.frame_numbers for clip in clips]))
     return batch
 
 

@@ -6,11 +6,13 @@ ranks, nor on whether the run was resumed: rank r of a job with b clips per rank
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vislab.config import added_later
 from vislab.data import transforms
 from vislab.data.transforms import ClipSample
 from vislab.errors import UserError
@@ -34,7 +36,10 @@ class SamplingConfig:
     bounds the longer one then. flip, crop: probabilities; a crop keeps 60-100 % of each side and, without short_sides,
     is enlarged again to fit the old size. colour: strength s; brightness, contrast and saturation factors are drawn in
     [1-s, 1+s]. rotation_degrees: when > 0 a clip is one still, whose copies are rotated independently by up to this
-    angle either way (pseudo-video, TAFormer section 4.1). Raises UserError for values out of range.
+    angle either way (pseudo-video, TAFormer section 4.1). jitter: smallest and largest factor of large-scale jittering,
+    (0.1, 2.0) in Ghiasi et al. (CVPR 2021): frames are resized to so many times the size that they would have, and
+    cropped or padded to that size; one factor and place a clip, but one a frame where the frames are copies of a still,
+    of a data set of images or by rotation_degrees (RefineVIS section 4.1). Raises UserError for values out of range.
     """
 
     clip_length: int = 5
@@ -45,6 +50,7 @@ class SamplingConfig:
     crop: float = 0.0
     colour: float = 0.0
     rotation_degrees: float = 0.0
+    jitter: tuple[float, float] | None = field(default=None, metadata=added_later())
 
     def __post_init__(self) -> None:
         for name, low, high in (("flip", 0, 1), ("crop", 0, 1), ("colour", 0, 1), ("rotation_degrees", 0, 180)):
@@ -57,6 +63,8 @@ class SamplingConfig:
         for name, sides in (("short_sides", self.short_sides), ("max_side", (self.max_side,))):
             if any(side is not None and side < 1 for side in sides):
                 raise UserError(f"SamplingConfig.{name} is {getattr(self, name)}, expected at least 1 pixel")
+        if self.jitter is not None and not 0 < self.jitter[0] <= self.jitter[1] < math.inf:
+            raise UserError(f"SamplingConfig.jitter is {self.jitter}, expected two rising factors above 0")
 
 
 def random_stream(seed: int, step: int, sample: int, attempt: int = 0) -> np.random.Generator:
@@ -149,15 +157,27 @@ def _augment(clip: ClipSample, config: SamplingConfig, rng: np.random.Generator)
         clip = _random_crop(clip, rng)
     if config.short_sides:
         short_side = config.short_sides[_integer(rng, len(config.short_sides))]
-        clip = transforms.resize(clip, *transforms.scaled_size(*clip.size, short_side, config.max_side))
-    elif clip.size != size:
-        clip = transforms.resize(clip, *_fitted_size(clip.size, size))
+        size = transforms.scaled_size(*clip.size, short_side, config.max_side)
+    else:
+        size = _fitted_size(clip.size, size)
+    clip = transforms.resize(clip, *size) if config.jitter is None else _jitter(clip, size, config.jitter, rng)
     if rng.random() < config.flip:
         clip = transforms.flip(clip)
     if config.colour > 0:
         brightness, contrast, saturation = 1 + config.colour * (2 * rng.random(3) - 1)
         clip = transforms.adjust_colour(clip, brightness, contrast, saturation)
     return clip
+
+
+def _jitter(
+    clip: ClipSample, size: tuple[int, int], factors: tuple[float, float], rng: np.random.Generator
+) -> ClipSample:
+    """One draw for a clip of a video; one for every frame of a pseudo-video, which are all the same still."""
+    still = len(set(clip.frame_indices)) == 1
+    draws = rng.random((len(clip.frames) if still else 1, 3))
+    drawn = factors[0] + (factors[1] - factors[0]) * draws[:, 0]
+    places = [(top, left) for top, left in draws[:, 1:].tolist()]
+    return transforms.jitter(clip, *size, drawn.tolist(), places)
 
 
 def _random_crop(clip: ClipSample, rng: np.random.Generator) -> ClipSample:

@@ -21,6 +21,7 @@ __all__ = [
     "adjust_colour",
     "crop",
     "flip",
+    "jitter",
     "mask_boxes",
     "resize",
     "resize_frames",
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of ITU-R BT.601, as Pillow's "L" mode
+_PADDING = (124, 116, 104)  # ImageNet's mean colour: zero after normalisation, like the padding of a batch
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ class ClipSample:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.frames.shape[1], self.frames.shape[2]
+
+    @property
+    def frame_numbers(self) -> np.ndarray:
+        """(T,) int64, rising: the source frames; 0..T-1 where some of them repeat (a still, a video played to and fro),
+        since time goes on there too."""
+        count = len(self.frames)
+        distinct = len(set(self.frame_indices)) == count
+        return np.array(self.frame_indices if distinct else range(count), np.int64)
 
     @cached_property
     def boxes(self) -> np.ndarray:
@@ -147,6 +157,75 @@ def resize_frames(frames: np.ndarray, height: int, width: int) -> np.ndarray:
         return frames
     resized = [Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR) for frame in frames]
     return np.stack([np.asarray(image) for image in resized])
+
+
+def jitter(
+    clip: ClipSample, height: int, width: int, factors: Sequence[float], places: Sequence[tuple[float, float]]
+) -> ClipSample:
+    """Large-scale jittering: resizes frames to `factor` times (height, width), then crops or pads to (height, width).
+
+    A single factor and place is that of all frames, otherwise each frame has its own. places: top and left of the
+    window in a larger frame, or of a smaller one on the padding, as shares in [0, 1) of the room that there is.
+    Instances that lose all their pixels stay, absent. Ghiasi et al., "Simple Copy-Paste", CVPR 2021, section 3; there
+    and in detectron2 (FixedSizeCrop) smaller frames lie in the upper left corner: the same with places of 0.
+    """
+    count = len(clip.frames)
+    assert len(factors) == len(places) and len(factors) in (1, count)
+    frames = np.empty((count, height, width, 3), np.uint8)
+    frames[:] = _PADDING
+    masks = np.zeros((len(clip.masks), count, height, width), bool)
+    for t in range(count):
+        factor, (top, left) = factors[t % len(factors)], places[t % len(places)]
+        rows = _Window.placed(clip.size[0], height, factor, top)
+        columns = _Window.placed(clip.size[1], width, factor, left)
+        frames[t, rows.shown, columns.shown] = _resized_window(clip.frames[t], rows, columns)
+        seen = clip.masks[:, t].take(rows.nearest, axis=-2).take(columns.nearest, axis=-1)
+        masks[:, t, rows.shown, columns.shown] = seen
+    return replace(clip, frames=frames, masks=masks)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Along one axis, the part of a resized image that is seen, and where.
+
+    source: pixels of the image, which is resized to `scaled`; [first, first + count) of these are seen, in the pixels
+    of the output from `start` on.
+    """
+
+    source: int
+    scaled: int
+    first: int
+    count: int
+    start: int
+
+    @classmethod
+    def placed(cls, source: int, size: int, factor: float, place: float) -> _Window:
+        scaled = max(1, int(factor * size + 0.5))
+        offset = int(place * (abs(scaled - size) + 1))
+        if scaled >= size:
+            return cls(source, scaled, first=offset, count=size, start=0)
+        return cls(source, scaled, first=0, count=scaled, start=offset)
+
+    @property
+    def shown(self) -> slice:
+        return slice(self.start, self.start + self.count)
+
+    @property
+    def nearest(self) -> np.ndarray:
+        """(count,) int64: source pixel of each pixel that is seen."""
+        return _nearest_index(self.source, self.scaled)[self.first : self.first + self.count]
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """Begin and end in pixels of the source."""
+        return self.first * self.source / self.scaled, (self.first + self.count) * self.source / self.scaled
+
+
+def _resized_window(frame: np.ndarray, rows: _Window, columns: _Window) -> np.ndarray:
+    """(H, W, 3) uint8 resized as by `resize_frames`, but only the pixels that are seen are computed."""
+    (top, bottom), (left, right) = rows.edges, columns.edges
+    size, box = (columns.count, rows.count), (left, top, right, bottom)
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR, box))
 
 
 def _nearest_index(source: int, output: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Runs: training, whole-video inference, evaluation, and the two keys under which the store keeps them."""
+"""Runs: training, inference, evaluation, and the two keys under which the store keeps them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from vislab.engine.config import EvalConfig, InitialWeights, RunConfig, TrainCon
 from vislab.engine.infer import VideoInstance, predict_video
 from vislab.engine.progress import Silent, TerminalWatcher, Watcher
 from vislab.engine.run import RunResult, execute, load_trained
+from vislab.engine.stream_inference import FrameInstance, FrameResult, stream_video
 
 __all__ = [
     "EvalConfig",
+    "FrameInstance",
+    "FrameResult",
     "InitialWeights",
     "RunConfig",
     "RunResult",
@@ -20,4 +23,5 @@ __all__ = [
     "execute",
     "load_trained",
     "predict_video",
+    "stream_video",
 ]

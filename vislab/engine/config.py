@@ -14,15 +14,19 @@ from vislab.data.sampling import SamplingConfig
 from vislab.errors import UserError
 from vislab.losses.criterion import CriterionConfig
 from vislab.losses.mask_criterion import MaskCriterionConfig
+from vislab.losses.refinevis_criterion import RefineVISCriterionConfig
 from vislab.losses.trajectory_criterion import TrajectoryCriterionConfig
 from vislab.models.mask2former_vis import Mask2FormerVISConfig
 from vislab.models.presets import ModelConfig
+from vislab.models.refinevis import RefineVISConfig
 from vislab.models.seqformer import SeqFormerConfig
 from vislab.stitching.augmentation import TestTimeAugmentationConfig
 from vislab.stitching.config import ClipInferenceConfig
+from vislab.stitching.video_stream import StreamConfig
 
-# of models with one query per instance, with one in every frame, and of those that are matched by masks
-AnyCriterionConfig = CriterionConfig | TrajectoryCriterionConfig | MaskCriterionConfig
+# of models with one query per instance, with one in every frame, of those that are matched by masks, and of frame-level
+# models with association
+AnyCriterionConfig = CriterionConfig | TrajectoryCriterionConfig | MaskCriterionConfig | RefineVISCriterionConfig
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,17 @@ class EvalConfig:
     # overlapping clips, stitched together, each with top_k candidates; None: the whole video is one clip
     augmentation: TestTimeAugmentationConfig | None = field(default=None, metadata=added_later())
     # whole videos at several sizes in place of short_side, results matched and averaged; None: short_side alone
+    stream: StreamConfig | None = field(default=None, metadata=added_later())
+    # frame by frame, for models that predict single frames and need it; None: a model of clips
 
     def __post_init__(self) -> None:
         if self.clips is not None and self.augmentation is not None:
             raise UserError("evaluation.augmentation is for whole videos, expected None where evaluation.clips is set")
+        for name in ("clips", "augmentation"):
+            if self.stream is not None and getattr(self, name) is not None:
+                raise UserError(
+                    f"evaluation.{name} is for models of clips, expected None where evaluation.stream is set"
+                )
         _require(self.top_k >= 1, "evaluation.top_k", self.top_k, "1 or more")
         for name in ("mask_threshold", "score_threshold"):
             value = getattr(self, name)
@@ -129,6 +140,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         self._check_clip_lengths()
         self._check_cross_frames()
+        self._check_stream()
         wanted = _criterion_of(self.model)
         expected = f"{wanted.__name__}, the one for model {type(self.model).__name__}"
         _require(isinstance(self.criterion, wanted), "criterion", type(self.criterion).__name__, expected)
@@ -140,6 +152,17 @@ class RunConfig:
         recurrent = isinstance(self.model.decoder.layer, InterFrameRecurrentConfig)
         found, expected = self.criterion.cross_frame_weight, "0 for a model.decoder.layer without frame-level queries"
         _require(recurrent or found == 0, "criterion.cross_frame_weight", found, expected)
+
+    def _check_stream(self) -> None:
+        """Models that predict single frames are evaluated frame by frame, and no others."""
+        stream, model = self.evaluation.stream, self.model
+        if not isinstance(model, RefineVISConfig):
+            expected = f"None: {type(model).__name__} takes clips"
+            return _require(stream is None, "evaluation.stream", type(stream).__name__, expected)
+        if stream is None:
+            raise UserError("evaluation.stream is None, expected a StreamConfig: RefineVIS predicts single frames")
+        found, expected = stream.window, "None or 0 where model.tar is None, which leaves nothing to refine with"
+        _require(model.tar is not None or not found, "evaluation.stream.window", found, expected)
 
     def _check_clip_lengths(self) -> None:
         """A model that is made for clips of one length must be trained and evaluated with it."""
@@ -168,6 +191,8 @@ class RunConfig:
 def _criterion_of(model: ModelConfig) -> type[AnyCriterionConfig]:
     if isinstance(model, SeqFormerConfig):
         return CriterionConfig
+    if isinstance(model, RefineVISConfig):
+        return RefineVISCriterionConfig
     return MaskCriterionConfig if isinstance(model, Mask2FormerVISConfig) else TrajectoryCriterionConfig
 
 

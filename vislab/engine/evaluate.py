@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from vislab.metrics.frame_overlap import SCORE_THRESHOLD
 from vislab.metrics.hota import HotaCounts, hota_instances
 from vislab.metrics.inputs import GroundTruth, load_json, read_ground_truth, read_results
 from vislab.metrics.mot import MotCounts, mot_instances
-from vislab.metrics.video_ap import match_instances
+from vislab.metrics.video_ap import AREAS, match_instances
 from vislab.metrics.visibility import visibility_iou_instances
 from vislab.records import atomic_path, read_json
 
@@ -62,28 +62,52 @@ def evaluate_model(
 
     Writes predictions.json and matches.npz to `folder`, and visibility.npz where objects have opacities. Returns
     metrics (fractions; None where undefined), visibility_iou (the same by group of frames, or None), n_videos,
-    eval_seconds, infer_seconds, peak_memory_bytes. Raises UserError if the data set has no usable labels.
+    n_frames, eval_seconds, infer_seconds (of which read_seconds passed until the frames were there),
+    peak_memory_bytes. Raises UserError if the data set has no usable labels.
     """
     truth = read_ground_truth(dataset.ground_truth(), dataset.name)
     reset_peak_memory(device)
+    timed = TimedReads(dataset)
     started = time.perf_counter()
-    predictions = predict_dataset(model, dataset, config, device, watcher)
+    predictions = predict_dataset(model, cast(VideoDataset, timed), config, device, watcher)
     inferred = time.perf_counter()
     with atomic_path(folder / "predictions.json") as temporary:
         temporary.write_text(json.dumps(predictions), encoding="utf-8")
     found = measure(truth, predictions, folder)
     return found | {
         "n_videos": len(dataset),
+        "n_frames": sum(dataset.info(index).length for index in range(len(dataset))),
         "eval_seconds": time.perf_counter() - started,
         "infer_seconds": inferred - started,
+        "read_seconds": timed.seconds,
         "peak_memory_bytes": peak_memory_bytes(device),
     }
 
 
+class TimedReads:
+    """A data set that knows how long it took to read, or to draw, the frames asked for: `seconds`, all together."""
+
+    def __init__(self, dataset: VideoDataset) -> None:
+        self._dataset, self.seconds = dataset, 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def frames(self, index: int, frame_indices: Sequence[int]) -> np.ndarray:
+        started = time.perf_counter()
+        frames = self._dataset.frames(index, frame_indices)
+        self.seconds += time.perf_counter() - started
+        return frames
+
+
 def measure(truth: GroundTruth, predictions: list[dict[str, Any]], folder: Path) -> dict[str, Any]:
-    """The metrics of predictions; what resampling them needs goes to `folder`."""
+    """The metrics of predictions; what resampling them needs goes to `folder`. Stills have COCO's sizes of objects."""
     detections = read_results(predictions, truth)
-    matches = match_instances(truth, detections)
+    stills = all(video.length == 1 for video in truth.videos.values())
+    matches = match_instances(truth, detections, (AREAS["image" if stills else "video"],))
     with atomic_path(folder / "matches.npz") as temporary, temporary.open("wb") as file:
         matches.save(file)
     if not all("opacities" in instance.record for instance in truth.instances):

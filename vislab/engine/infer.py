@@ -1,4 +1,5 @@
-"""Inference: a video as one clip (SeqFormer; wjf5203/SeqFormer inference.py), or clip by clip (`clip_inference`).
+"""Inference: a video as one clip (SeqFormer; wjf5203/SeqFormer inference.py), clip by clip (`clip_inference`), or frame
+by frame (`stream_inference`).
 
 Shape letters: T frames, Q queries, K classes, H W image size.
 """
@@ -21,6 +22,8 @@ from vislab.engine.config import EvalConfig
 from vislab.engine.mask_encoding import MaskSampling, encode_masks
 from vislab.engine.pairs import best_pairs, category_scores, pair_masks
 from vislab.engine.progress import Watcher
+from vislab.engine.stream_inference import FrameLevelModel, chunks, frame_level, predict_stream
+from vislab.errors import UserError
 from vislab.stitching import VideoInstance, clip_windows
 from vislab.stitching.tracks import shortest
 
@@ -32,12 +35,13 @@ def predict_dataset(
 ) -> list[dict[str, Any]]:
     """Predictions for every video, as YouTube-VIS results: video_id, category_id, score, segmentations.
 
-    The watcher hears of every video or, with `config.clips`, of every clip; the frames of one are read at a time.
-    Raises UserError if the model takes clips of another length than it would get.
+    The watcher hears of every video or, with `config.clips`, of every clip, with `config.stream`, of a few frames at a
+    time; no more are read at once. Raises UserError if the model takes clips of another length than it would get, or
+    single frames and would get clips.
     """
     infos = [dataset.info(index) for index in range(len(dataset))]
     for info in infos:
-        check_clip_length(model, config, info.length)
+        check_input(model, config, info.length)
     total = sum(_num_steps(info.length, config) for info in infos)
     done = 0
 
@@ -68,14 +72,26 @@ def predict_video(
 
     frames: (T, H, W, 3) uint8, RGB; without any there are no instances. num_categories: classes of the data set; the
     model may have more logits, which are not read. A query may appear under several classes. Raises UserError if the
-    model takes clips of another length than it would get.
+    model takes clips of another length than it would get, or single frames and would get clips.
     """
-    check_clip_length(model, config, len(frames))
+    check_input(model, config, len(frames))
     video = Video(len(frames), lambda wanted: frames[list(wanted)])
     return _predict(model, video, config, num_categories, device, lambda: None)
 
 
+def check_input(model: nn.Module, config: EvalConfig, video_length: int) -> None:
+    """Raises UserError if the model takes other parts of a video than it would get."""
+    if config.stream is not None:
+        frame_level(model)
+    elif isinstance(model, FrameLevelModel):
+        found = f"evaluation.stream is None, expected a StreamConfig: {type(model).__name__} predicts single frames"
+        raise UserError(found)
+    check_clip_length(model, config, video_length)
+
+
 def _num_steps(length: int, config: EvalConfig) -> int:
+    if config.stream is not None:
+        return len(chunks(length))
     return 1 if config.clips is None else len(clip_windows(length, config.clips.clip_length, config.clips.clip_stride))
 
 
@@ -91,6 +107,8 @@ def _predict(
     model.eval()
     if config.clips is not None:
         return predict_clips(model, video, config, config.clips, num_categories, device, advance)
+    if config.stream is not None:
+        return predict_stream(model, video, config, config.stream, num_categories, advance)
     instances = []
     if video.length:
         predict = _predict_whole if config.augmentation is None else predict_augmented

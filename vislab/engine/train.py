@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vislab.engine.checkpoint import Elapsed, TrainingState, load_checkpoint, save_checkpoint
 from vislab.engine.config import TrainConfig
@@ -102,7 +103,7 @@ def accumulate_gradients(
     for batch in batches:
         device = batch.images.device.type
         with torch.autocast(device, torch.bfloat16, enabled=config.amp and device == "cuda"):
-            output = state.model(batch.images, batch.padding_mask)
+            output = forward(state.model, batch)
             losses = state.criterion(output, batch.targets, state.model.mask_stride)
         total = torch.stack(list(losses.values())).sum().div(len(batches))
         if total.requires_grad:  # not where only the mask head is trained and the clips show nothing
@@ -110,3 +111,10 @@ def accumulate_gradients(
         for name, value in losses.items():
             means[name] = means.get(name, 0.0) + value.detach() / len(batches)
     return means
+
+
+def forward(model: nn.Module, batch: Batch) -> Any:
+    """The model's output for a training batch. A model with reads_targets = True is told targets and frame numbers as
+    well, for denoising queries and the like."""
+    known = (batch.targets, batch.frame_numbers) if getattr(model, "reads_targets", False) else ()
+    return model(batch.images, batch.padding_mask, *known)

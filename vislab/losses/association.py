@@ -38,14 +38,18 @@ class AssociationLossConfig:
     num_negative_candidates: int = 100
 
 
-def contrastive_term(key: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """Eq. 3 for one object: log(1 + sum over all pairs of exp(v k- - v k+)), 0 without a positive or a negative.
+def contrastive_terms(keys: Tensor, embeddings: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Eq. 3 of each object: log(1 + sum over all pairs of exp(v k- - v k+)), 0 without a positive or a negative.
 
-    key: (E,). positives: (P, E). negatives: (M, E). Returns a scalar. The double sum is a product of two.
+    keys: (N, E). embeddings: (Q, E), of which positives and negatives, (N, Q) bool, are the object's k+ and k-. Returns
+    (N,). The double sum is a product of two.
     """
-    if not len(positives) or not len(negatives):
-        return key.sum() * 0.0
-    return functional.softplus((negatives @ key).logsumexp(0) + (-(positives @ key)).logsumexp(0))
+    products = keys @ embeddings.T
+    paired = positives.any(1) & negatives.any(1)
+    against = products[paired].masked_fill(~negatives[paired], -torch.inf).logsumexp(1)
+    towards = (-products[paired]).masked_fill(~positives[paired], -torch.inf).logsumexp(1)
+    terms = products.sum(1) * 0.0  # in the graph, also where there is no pair
+    return terms.index_put((paired.nonzero()[:, 0],), functional.softplus(against + towards))
 
 
 def cosine_term(key: Tensor, positives: Tensor, negatives: Tensor, negatives_per_positive: int) -> Tensor:
@@ -83,11 +87,12 @@ def association_terms(
     keys: (N, E), of the key frame. embeddings: (Q, E), of the reference frame. positives, negatives: (N, Q) bool.
     """
     keys, embeddings = at_least_float(keys), at_least_float(embeddings)
-    nothing = (keys.sum() + embeddings.sum()) * 0.0
-    terms = {"association": nothing} if aux is None else {"association": nothing, "reid_aux": nothing}
-    for key, mine, others in zip(keys, positives, negatives, strict=True):
-        pair = embeddings[mine], embeddings[others]
-        terms["association"] = terms["association"] + contrastive_term(key, *pair)
-        if aux is not None:
-            terms["reid_aux"] = terms["reid_aux"] + cosine_term(key, *pair, aux.negatives_per_positive)
+    terms = {"association": contrastive_terms(keys, embeddings, positives, negatives).sum()}
+    if aux is not None:
+        nothing = (keys.sum() + embeddings.sum()) * 0.0
+        parts = [
+            cosine_term(key, embeddings[mine], embeddings[others], aux.negatives_per_positive)
+            for key, mine, others in zip(keys, positives, negatives, strict=True)
+        ]
+        terms["reid_aux"] = sum(parts, nothing)
     return terms

@@ -20,6 +20,7 @@ from vislab.metrics.measure import METRICS, Measured, Settings, measure
 from vislab.metrics.numbers import Key, Part, Tables, bounds, category_names, parts, per_video, video_names
 from vislab.metrics.parallel import Workers, available_cores
 from vislab.metrics.statistics import basic_interval, mean_over_drawn_runs, video_draws
+from vislab.metrics.video_ap import AREAS, AreaBounds
 
 COLUMNS = ("metric", "scope", "value", "ci_low", "ci_high", "n")
 _FEW_MASKS = 20_000  # take less time than processes take to start
@@ -94,6 +95,7 @@ def evaluate(
     score_threshold: float = SCORE_THRESHOLD,
     class_agnostic: bool = True,
     visibility_window: int = 2,
+    areas: AreaBounds = "video",
     replicates: int = 1000,
     seed: int = 0,
     workers: int | None = 1,
@@ -118,6 +120,8 @@ def evaluate(
         per_video: the "mot" and "hota" numbers of every video as well, without intervals.
         score_threshold, class_agnostic: of "mot" and "hota", see `frame_overlap`.
         visibility_window: frames to each side in which an evident view counts as neighbour.
+        areas: of "ap", where small, medium and large objects are divided: "video" at 128 x 128 and 256 x 256 pixels as
+            in YouTube-VIS, "image" at 32 x 32 and 96 x 96 as in COCO.
         replicates: bootstrap replicates over videos behind each 95 % interval; 0 leaves the intervals undefined.
         seed: of the bootstrap; equal seeds give equal intervals.
         workers: processes. No number depends on it. None: as many as there are cores, 1 for little data. With more
@@ -132,9 +136,15 @@ def evaluate(
     Raises:
         UserError: malformed input, or an option that is none.
     """
-    settings = Settings(checked_metrics(metrics), score_threshold, class_agnostic, visibility_window)
+    settings = Settings(checked_metrics(metrics), score_threshold, class_agnostic, visibility_window, _checked(areas))
     plan = Plan(settings, per_category, per_video, replicates, seed)
     return evaluations(gt, [results], plan, workers, progress)[0].frame()
+
+
+def _checked(areas: AreaBounds) -> AreaBounds:
+    if areas not in AREAS:
+        raise UserError(f"areas is {areas!r}, expected one of {', '.join(AREAS)}")
+    return areas
 
 
 def checked_metrics(metrics: Sequence[str]) -> tuple[str, ...]:

@@ -19,8 +19,7 @@ import numpy as np
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-AREA_RANGES = {"all": (0.0, 1e10), "small": (0.0, 128.0**2), "medium": (128.0**2, 256.0**2), "large": (256.0**2, 1e10)}
-_AREAS = tuple(AREA_RANGES)
+_AREAS = ("all", "small", "medium", "large")
 MAX_DETECTIONS = (1, 10, 100)
 _MAX_ENTRIES = 2_000_000  # of a (replicates, thresholds, detections) array: 16 MB
 

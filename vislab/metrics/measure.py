@@ -25,7 +25,7 @@ from vislab.metrics.matches import Matches
 from vislab.metrics.mot import MotCounts, mot_scenes
 from vislab.metrics.parallel import Workers
 from vislab.metrics.subsets import OCCLUSIONS, occlusion, subset_matches
-from vislab.metrics.video_ap import gathered
+from vislab.metrics.video_ap import AreaBounds, gathered
 from vislab.metrics.visibility import VisibilityIoU, visibility_iou_instances
 
 METRICS = ("ap", "mot", "hota", "errors", "visibility")
@@ -43,6 +43,7 @@ class Settings:
     score_threshold: float = SCORE_THRESHOLD
     class_agnostic: bool = True
     visibility_window: int = 2
+    areas: AreaBounds = "video"
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +142,7 @@ def _measure_group(settings: Settings, occlusion_known: bool, group: tuple[Groun
         hota = hota_scenes(scenes, video_ids) if "hota" in metrics else None
     return Measured(
         video_ids,
-        matches=_subset_matches(truth, detections, occlusion_known) if "ap" in metrics else {},
+        matches=_subset_matches(truth, detections, occlusion_known, settings.areas) if "ap" in metrics else {},
         mot=mot,
         hota=hota,
         errors=error_breakdown(truth, detections) if "errors" in metrics else None,
@@ -151,9 +152,11 @@ def _measure_group(settings: Settings, occlusion_known: bool, group: tuple[Groun
     )
 
 
-def _subset_matches(truth: GroundTruth, detections: list[Instance], occlusion_known: bool) -> dict[str, Matches]:
+def _subset_matches(
+    truth: GroundTruth, detections: list[Instance], occlusion_known: bool, areas: AreaBounds
+) -> dict[str, Matches]:
     """`subsets.subset_matches`, with all subsets also where only other groups say how occluded objects are."""
-    found = subset_matches(truth, detections)
+    found = subset_matches(truth, detections, areas=areas)
     if occlusion_known and OCCLUSIONS[0] not in found:
         for instance in truth.instances:
             occlusion(instance)  # fails, unless it is a crowd

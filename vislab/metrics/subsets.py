@@ -27,7 +27,7 @@ from dataclasses import replace
 from vislab.errors import UserError
 from vislab.metrics.inputs import GroundTruth, Instance, is_number, listed, shown
 from vislab.metrics.matches import Matches
-from vislab.metrics.video_ap import AREAS, Ranges, match_instances
+from vislab.metrics.video_ap import AREAS, AreaBounds, Ranges, match_instances
 
 TRACK_LENGTHS = ("track length short", "track length medium", "track length long")
 OCCLUSIONS = ("occlusion light", "occlusion moderate", "occlusion heavy")
@@ -36,7 +36,10 @@ _LABELS = {"no_occlusion": 0.0, "slight_occlusion": 0.25, "severe_occlusion": 0.
 
 
 def subset_matches(
-    truth: GroundTruth, detections: Sequence[Instance], length_bounds: tuple[int, int] = (16, 32)
+    truth: GroundTruth,
+    detections: Sequence[Instance],
+    length_bounds: tuple[int, int] = (16, 32),
+    areas: AreaBounds = "video",
 ) -> dict[str, Matches]:
     """`video_ap.match_instances` under "all", and the same for each subset, under its name: the IoUs are found once.
 
@@ -48,6 +51,7 @@ def subset_matches(
             annotation has "occlusion", a label or null per frame, as in OVIS's files, or "visible_fractions", a number
             from 0 to 1 per frame (null allowed where it is absent); crowds may do without.
         length_bounds: frames of the longest short and of the longest medium track.
+        areas: as in `video_ap.match`.
 
     Raises:
         UserError: bounds that do not rise, or occlusion that is malformed or only known in part.
@@ -56,13 +60,13 @@ def subset_matches(
     if not 0 < short < medium:
         raise UserError(f"length_bounds is {short}, {medium}; expected two rising numbers of frames")
     lengths = [(0, short), (short + 1, medium), (medium + 1, math.inf)]
-    names, ranges = [*TRACK_LENGTHS], [AREAS, Ranges(lengths, track_length, track_length)]
+    names, ranges = [*TRACK_LENGTHS], [AREAS[areas], Ranges(lengths, track_length, track_length)]
     if any(_OCCLUSION_FIELDS & instance.record.keys() for instance in truth.instances):
         names += OCCLUSIONS
         ranges.append(Ranges([(0, 0.25), (0.25, 0.5), (0.5, 1)], occlusion, None))
     matches = match_instances(truth, detections, ranges)
-    areas = len(AREAS.bounds)
-    rows = {"all": slice(areas)} | {name: slice(row, row + 1) for row, name in enumerate(names, start=areas)}
+    sizes = len(AREAS[areas].bounds)
+    rows = {"all": slice(sizes)} | {name: slice(row, row + 1) for row, name in enumerate(names, start=sizes)}
     return {name: _rows(matches, chosen) for name, chosen in rows.items()}
 
 

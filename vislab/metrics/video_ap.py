@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from vislab.metrics.inputs import GroundTruth, Instance, collector_paused, read_ground_truth, read_results
-from vislab.metrics.matches import AREA_RANGES, IOU_THRESHOLDS, MAX_DETECTIONS, Matches
+from vislab.metrics.matches import IOU_THRESHOLDS, MAX_DETECTIONS, Matches
 from vislab.metrics.video_iou import video_ious
 
 
@@ -51,13 +51,21 @@ def mean_area(areas: Iterable[float | None]) -> float:
     return float(np.mean(filled)) if filled else 0.0
 
 
-# The areas that the file gives count for ground truth, those of the masks for detections (ytvoseval.py:97-101).
-AREAS = Ranges(
-    list(AREA_RANGES.values()), lambda truth: mean_area(truth.record["areas"]), lambda found: found.mean_mask_area
-)
+def _area_ranges(medium: float, large: float) -> Ranges:
+    """All, small, medium and large objects. The areas that the file gives count for ground truth, those of the masks
+    for detections (ytvoseval.py:97-101)."""
+    bounds = [(0.0, 1e10), (0.0, medium), (medium, large), (large, 1e10)]
+    return Ranges(bounds, lambda truth: mean_area(truth.record["areas"]), lambda found: found.mean_mask_area)
 
 
-def match(gt: dict, results: list[dict]) -> Matches:
+AreaBounds = Literal["video", "image"]
+AREAS: dict[AreaBounds, Ranges] = {
+    "video": _area_ranges(128.0**2, 256.0**2),  # ytvoseval.py: Params.setDetParams
+    "image": _area_ranges(32.0**2, 96.0**2),  # COCO's, for data sets of stills (cocoeval.py: Params.setDetParams)
+}
+
+
+def match(gt: dict, results: list[dict], areas: AreaBounds = "video") -> Matches:
     """Match a results list to a YouTube-VIS ground truth, once and for all resamplings.
 
     Lists of unequal length are compared over the shorter one, as the published tool does (`evaluate` refuses them).
@@ -65,16 +73,20 @@ def match(gt: dict, results: list[dict]) -> Matches:
     Args:
         gt: as described at `inputs.read_ground_truth`.
         results: [{"video_id", "category_id", "score", "segmentations"}].
+        areas: where small, medium and large objects are divided: at 128 x 128 and 256 x 256 pixels as in YouTube-VIS,
+            or, "image", at 32 x 32 and 96 x 96 as in COCO.
 
     Raises:
         UserError: malformed input; names the place.
     """
     with collector_paused():
         truth = read_ground_truth(gt, any_length=True)
-        return match_instances(truth, read_results(results, truth, any_length=True))
+        return match_instances(truth, read_results(results, truth, any_length=True), (AREAS[areas],))
 
 
-def match_instances(truth: GroundTruth, detections: Sequence[Instance], ranges: Sequence[Ranges] = (AREAS,)) -> Matches:
+def match_instances(
+    truth: GroundTruth, detections: Sequence[Instance], ranges: Sequence[Ranges] = (AREAS["video"],)
+) -> Matches:
     """`match` for input that has been read; `ranges`, taken together, become the first axis of the result."""
     groups = list(_groups(truth, detections))
     truths = [instance for group in groups for instance in group.truths]

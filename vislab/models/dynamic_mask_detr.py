@@ -17,6 +17,7 @@ from vislab.blocks.feed_forward import MLP
 from vislab.errors import UserError
 from vislab.losses.denoising import DenoisingQueries
 from vislab.losses.frame_predictions import FramePredictions
+from vislab.models.adapt import adapt_weights, from_query_decomposition
 from vislab.models.backbones import RESNET50, STRIDES, BackboneConfig
 from vislab.models.encoder import EncoderConfig
 from vislab.models.queries import ReferenceInit, class_heads, initial_references, reference_points
@@ -120,6 +121,10 @@ class DynamicMaskDETR(DeformableTrunk):
             outputs.append(FramePredictions(class_head(embeddings), boxes, embeddings, places, heads))
         outputs[-1].aux_outputs = outputs[:-1]
         return outputs[-1]
+
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a deformable model of clips: of SeqFormer, its box queries and its mask head."""
+        return adapt_weights(self, from_query_decomposition(state))
 
     def released_extras(self) -> dict[str, int]:
         """Numbers that the released state dict holds on top of this model: the box heads twice."""

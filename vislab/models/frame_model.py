@@ -31,6 +31,10 @@ class FrameModel(Protocol):
         """images: (F, 3, H, W); padding_mask: (F, H, W) bool, True where padded. Without `association`."""
         ...
 
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of a model that it can start from, under its own names; what it cannot use may stay."""
+        ...
+
 
 @dataclass(frozen=True)
 class KernelHeads:

@@ -58,6 +58,10 @@ class Mask2FormerFrames(nn.Module):
         outputs[-1].aux_outputs = outputs[:-1]
         return outputs[-1]
 
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a Mask2Former, of images or of clips."""
+        return {f"model.{name}": value for name, value in state.items()}
+
     def _output(self, prediction: Prediction, share: Tensor) -> FramePredictions:
         """share: (F, 2), unpadded part of width and height."""
         decoder, features = self.model.decoder, prediction.masks.features[:, 0]

@@ -6,6 +6,7 @@ Shape letters: F frames, Q queries, D denoising queries, L levels, K classes, C 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +18,7 @@ from vislab.blocks.mask_boxes import mask_boxes
 from vislab.errors import UserError
 from vislab.losses.denoising import DenoisingQueries, attention_mask
 from vislab.losses.frame_predictions import FramePredictions
+from vislab.models.adapt import from_query_decomposition
 from vislab.models.backbones import RESNET50, STRIDES, BackboneConfig
 from vislab.models.encoder import Encoder, EncoderConfig
 from vislab.models.frame_model import KernelHeads
@@ -148,6 +150,21 @@ class MaskDINO(nn.Module):
             return proposed.detach()
         every = torch.arange(proposed.shape[1], device=proposed.device)
         return torch.stack([mask_boxes(selected.masks(frame, every), kind) for frame in range(len(proposed))])
+
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a deformable model of clips, such as SeqFormer: its encoder serves the pixel decoder, the layers
+        of its box queries those of the decoder, which counts levels from the coarsest on. Others pass unchanged."""
+        adapted, levels = {}, (self.config.num_heads, self.config.num_levels, -1)
+        for name, value in from_query_decomposition(state).items():
+            layer = re.fullmatch(r"(decoder\.layers\.\d+\.cross_attention\.)spatial\.(.+)", name)
+            if name.startswith(("encoder.", "input_proj.", "level_embed")):
+                name = f"pixel_decoder.{name}"
+            elif layer is not None:
+                name = layer[1] + layer[2]
+                if layer[2].startswith(("sampling_offsets", "attention_weights")):
+                    value = value.unflatten(0, levels).flip(1).flatten(0, 2)
+            adapted[name] = value
+        return adapted
 
     def released_extras(self) -> dict[str, int]:
         """Numbers that the released state dict holds on top of this model: the box head for every layer, twice, and

@@ -19,7 +19,10 @@ from vislab.models.devis_presets import deformable_detr, deformable_vistr, devis
 from vislab.models.encoder import EncoderConfig
 from vislab.models.mask2former_presets import ifr, mask2former_vis
 from vislab.models.mask2former_vis import Mask2FormerVISConfig
+from vislab.models.maskdino import MaskDINOConfig
 from vislab.models.query_decoder import DecoderConfig
+from vislab.models.refinevis import RefineVISConfig
+from vislab.models.refinevis_presets import idol, maskdino, refinevis, refinevis_condinst, refinevis_mask2former
 from vislab.models.seqformer import MaskHeadConfig, SeqFormerConfig
 from vislab.models.tevit import TeViTConfig
 from vislab.models.tevit_presets import queryinst, tevit, tevit_r50
@@ -59,9 +62,10 @@ def taformer(scale: Scale = "paper") -> SeqFormerConfig:
     )
 
 
-ModelConfig = SeqFormerConfig | DevisConfig | VisTRConfig | TeViTConfig | Mask2FormerVISConfig
+# Models of videos, which can be trained and evaluated as they are
+ModelConfig = SeqFormerConfig | DevisConfig | VisTRConfig | TeViTConfig | Mask2FormerVISConfig | RefineVISConfig
 
-PRESETS: dict[str, Callable[[Scale], ModelConfig]] = {
+PRESETS: dict[str, Callable[[Scale], ModelConfig | MaskDINOConfig]] = {
     "seqformer": seqformer,
     "taformer": taformer,
     "deformable-detr": deformable_detr,
@@ -73,7 +77,19 @@ PRESETS: dict[str, Callable[[Scale], ModelConfig]] = {
     "tevit": tevit,
     "tevit-r50": tevit_r50,
     "queryinst": queryinst,
+    "refinevis": refinevis,
+    "refinevis-mask2former": refinevis_mask2former,
+    "refinevis-condinst": refinevis_condinst,
+    "idol": idol,
+    "maskdino": maskdino,
 }
+
+
+def with_num_classes(model: ModelConfig, num_classes: int) -> ModelConfig:
+    """The model for a data set of so many classes; RefineVIS has them in its frame-level model."""
+    if isinstance(model, RefineVISConfig):
+        return model.with_num_classes(num_classes)
+    return replace(model, num_classes=num_classes)
 
 
 def build_model(
@@ -87,7 +103,8 @@ def build_model(
 
     Args:
         name: "seqformer", "taformer", "deformable-detr", "deformable-vistr", "devis", "vistr", "mask2former-vis",
-            "ifr", "tevit", "tevit-r50" or "queryinst".
+            "ifr", "tevit", "tevit-r50", "queryinst", "refinevis", "refinevis-mask2former", "refinevis-condinst",
+            "idol", or "maskdino", the image model of "refinevis", which takes frames and not clips.
         scale: "paper", "small", "tiny" or "smoke".
         device: "cpu", "cuda" or "meta" (no memory; for counting).
         changes: dotted configuration paths and their values, e.g. {"encoder.temporal.num_points": 2}.

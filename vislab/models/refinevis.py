@@ -8,7 +8,7 @@ Shape letters: B batch, T frames, F = B * T frames, Q queries, C channels, H W i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -33,8 +33,8 @@ class RefineVISConfig:
     """RefineVIS.
 
     tar: None leaves refinement out. denoising: queries that training adds; only MaskDINO's decoder takes them.
-    first_frames: training clips, whose place in the video is not known to the model, begin at a random frame number
-    below this, so that TAR meets the numbers of long videos; 300 covers the longest of OVIS.
+    first_frames: in training, frame numbers are counted on from a random one below this (1: from 0), so that TAR meets
+    the numbers of long videos in short ones too; 300 covers the longest of OVIS.
     """
 
     frame_model: FrameModelConfig = MaskDINOConfig()
@@ -44,6 +44,17 @@ class RefineVISConfig:
     first_frames: int = 300
     clip_length: None = None  # clips of any length
 
+    @property
+    def num_classes(self) -> int:
+        return self.frame_model.num_classes
+
+    def with_num_classes(self, num_classes: int) -> RefineVISConfig:
+        """The same model for a data set of so many classes."""
+        model = self.frame_model
+        if isinstance(model, Mask2FormerFramesConfig):
+            return replace(self, frame_model=replace(model, model=replace(model.model, num_classes=num_classes)))
+        return replace(self, frame_model=replace(model, num_classes=num_classes))
+
     def build(self) -> RefineVIS:
         if self.first_frames < 1:
             raise UserError(f"first_frames is {self.first_frames}, expected at least 1")
@@ -52,6 +63,8 @@ class RefineVISConfig:
 
 class RefineVIS(nn.Module):
     """Association head and TAR on a frame-level model, whose class and mask heads TAR shares (section 4.1)."""
+
+    reads_targets = True
 
     def __init__(self, config: RefineVISConfig) -> None:
         super().__init__()
@@ -71,15 +84,16 @@ class RefineVIS(nn.Module):
     ) -> ClipPredictions:  # fmt: skip
         """images: (B, T, 3, H, W), normalised, H and W multiples of 32; padding_mask: (B, H, W) bool, True = padded.
 
-        targets: of the clips, for denoising queries; read in training only. frame_numbers: (B, T) int64, absolute; None
-        counts from a random number in training, and from 0 otherwise.
+        targets: of the clips, for denoising queries; read in training only. frame_numbers: (B, T) int64, absolute, from
+        0; None counts 0, 1, ... In training all those of a clip are shifted, see `first_frames`.
         """
         batch, num_frames = images.shape[:2]
         padding = padding_mask.repeat_interleave(num_frames, dim=0)
         frames = self.frames(images.flatten(0, 1), padding, self._denoising(targets))
         if frame_numbers is None:
-            first = torch.randint(self.config.first_frames, (batch, 1)) if self.training else torch.zeros(batch, 1)
-            frame_numbers = (first.long() + torch.arange(num_frames)).to(images.device)
+            frame_numbers = torch.arange(num_frames, device=images.device).repeat(batch, 1)
+        if self.training:
+            frame_numbers = frame_numbers + torch.randint(self.config.first_frames, (batch, 1)).to(frame_numbers)
         return ClipPredictions(frames, num_frames, frame_numbers, self.tar)
 
     def frames(
@@ -101,6 +115,14 @@ class RefineVIS(nn.Module):
         if not self.training or config is None or targets is None:
             return None
         return make_denoising_queries(targets, self.config.frame_model.num_classes, config)
+
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of an image model, or of a model of clips, for the frame-level model, as far as it has a use for
+        them; those of a RefineVIS pass unchanged."""
+        if any(name.startswith("frame_model.") for name in state):
+            return state
+        adapted = cast(FrameModel, self.frame_model).adapt_weights(state)
+        return {f"frame_model.{name}": value for name, value in adapted.items()}
 
     def released_extras(self) -> dict[str, int]:
         """Numbers that the released state dict of the frame-level model holds on top of it."""

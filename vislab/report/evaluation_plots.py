@@ -1,7 +1,5 @@
 """An evaluation as figures for a paper's column: PDF with embedded fonts, and PNG.
 
-Colours are those of Okabe and Ito; models differ in line style and hatching too, so that print without colour will do.
-
 Shape letters: R replicates, I IoU thresholds.
 """
 
@@ -9,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vislab.errors import UserError
 from vislab.metrics.curves import ap_by_threshold, precision_recall
 from vislab.metrics.errors import ERROR_TYPES
 from vislab.metrics.evaluation import Evaluation
@@ -24,32 +20,7 @@ from vislab.metrics.matches import IOU_THRESHOLDS, RECALL_POINTS
 from vislab.metrics.numbers import LOST_AP, Key
 from vislab.metrics.statistics import basic_interval, mean_over_drawn_runs, video_draws
 from vislab.metrics.subsets import OCCLUSIONS
-from vislab.records import atomic_path
-from vislab.report.overlays import PALETTE
-
-_WIDTH, _HEIGHT = 3.25, 2.3  # inches; a column of CVPR, ICCV and ECCV takes it
-_COLOURS = [tuple(channel / 255 for channel in PALETTE[index]) for index in (6, 4, 5, 2)]
-_LINES, _HATCHES = ("-", "--", "-.", ":"), ("", "////", "....", "xx")
-_MARKERS = "osD^"
-_STYLE: Any = {
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "legend.fontsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.linewidth": 0.4,
-    "grid.color": "0.88",
-    "lines.linewidth": 1.3,
-    "hatch.linewidth": 0.6,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,  # TrueType: searchable, and accepted by every publisher
-    "savefig.dpi": 300,
-}
+from vislab.report.style import COLOURS, COLUMN_HEIGHT, COLUMN_WIDTH, HATCHES, LINES, MARKERS, PLOT, write_figure
 
 Models = Mapping[str, Evaluation]
 
@@ -66,13 +37,13 @@ def write_plots(models: Models, folder: Path) -> list[Path]:
     Raises:
         UserError: a file cannot be written.
     """
-    assert 1 <= len(models) <= len(_COLOURS), "one colour each"
+    assert 1 <= len(models) <= len(COLOURS), "one colour each"
     written = []
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(PLOT):
         for name, draw in _figures(models):
-            figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+            figure = Figure(figsize=(COLUMN_WIDTH, COLUMN_HEIGHT), layout="constrained")
             draw(figure, models)
-            written += [_save(figure, folder / f"{name}.{kind}") for kind in ("pdf", "png")]
+            written += write_figure(figure, folder, name, PLOT)
     return written
 
 
@@ -101,12 +72,12 @@ def _figures(models: Models) -> Iterator[tuple[str, Callable[[Figure, Models], N
 
 
 def _draw_precision_recall(figure: Figure, models: Models) -> None:
-    figure.set_size_inches(_WIDTH, 1.75)
+    figure.set_size_inches(COLUMN_WIDTH, 1.75)
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
     for number, (name, evaluation) in enumerate(models.items()):
         curves = np.mean([precision_recall(run.matches["all"]) for run in evaluation.runs], 0)
         for panel, curve in zip(panels, (curves[0], curves[5], curves.mean(0)), strict=True):
-            panel.plot(100 * RECALL_POINTS, 100 * curve, _LINES[number], color=_COLOURS[number], label=name)
+            panel.plot(100 * RECALL_POINTS, 100 * curve, LINES[number], color=COLOURS[number], label=name)
     for panel, title in zip(panels, ("IoU ≥ 0.5", "IoU ≥ 0.75", "mean, 0.5–0.95"), strict=True):
         panel.set(title=title, xlim=(0, 100), ylim=(0, 103), xticks=(0, 50, 100), yticks=(0, 50, 100))
     panels[0].set_ylabel("precision (%)")
@@ -118,10 +89,10 @@ def _draw_ap_by_threshold(figure: Figure, models: Models) -> None:
     axes = figure.subplots()
     for number, (name, evaluation) in enumerate(models.items()):
         values, low, high = _threshold_curve(evaluation)
-        colour = _COLOURS[number]
+        colour = COLOURS[number]
         axes.fill_between(IOU_THRESHOLDS, 100 * low, 100 * high, alpha=0.18, linewidth=0, color=colour)
-        (line,) = axes.plot(IOU_THRESHOLDS, 100 * values, _LINES[number], color=colour, label=name)
-        line.set(marker=_MARKERS[number], markersize=3)
+        (line,) = axes.plot(IOU_THRESHOLDS, 100 * values, LINES[number], color=colour, label=name)
+        line.set(marker=MARKERS[number], markersize=3)
     axes.set(xlabel="IoU threshold", ylabel="AP (%)", xticks=IOU_THRESHOLDS[::2])
     axes.set_ylim(bottom=0)
     _legend(figure, axes, models)
@@ -169,7 +140,7 @@ def _draw_bars(axes: Axes, models: Models, keys: Sequence[Key], *, horizontal: b
         places = np.arange(len(keys)) + (number - (len(models) - 1) / 2) * thickness
         values = 100 * np.array([evaluation.value(key) for key in keys])
         ends = 100 * np.array([evaluation.interval(key) for key in keys])
-        look = {"color": _COLOURS[number], "hatch": _HATCHES[number], "edgecolor": "white", "linewidth": 0}
+        look = {"color": COLOURS[number], "hatch": HATCHES[number], "edgecolor": "white", "linewidth": 0}
         draw, span = (axes.barh, axes.hlines) if horizontal else (axes.bar, axes.vlines)
         draw(places, values, 0.92 * thickness, label=name, **look)  # type: ignore[arg-type]
         span(places, ends[:, 0], ends[:, 1], color="black", linewidth=0.9)
@@ -179,13 +150,3 @@ def _legend(figure: Figure, axes: Axes, models: Models) -> None:
     """The names of the models, above the axes; of a single one too, as the figure has no other title."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(models), 2))
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    metadata = {"CreationDate": None} if path.suffix == ".pdf" else {"Software": None}
-    try:
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], metadata=metadata)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-    return path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from vislab.records import RunStore, atomic_path, read_json
 from vislab.report.frames import DECIMALS, TRACKING, Evaluation, Evidence, Source
 
 FAILURE = "failure.json"
-RUN_NUMBERS = ("training_gpu_hours",)  # metrics that are one number a run, not resampled over videos
+RUN_NUMBERS = ("training_gpu_hours", "FPS")  # metrics that are one number a run, not resampled over videos
 VISIBILITY = dict(zip(("IoU_evident", "IoU_faint_near", "IoU_faint_alone"), GROUPS, strict=True))
 
 
@@ -127,14 +128,50 @@ def _costs(result: dict[str, Any]) -> dict[str, float]:
         "eval_minutes": result.get("eval_seconds", math.nan) / 60,
         "peak_memory_GiB": result.get("peak_memory_bytes", math.nan) / 2**30,
         "training_gpu_hours": seconds / 3600,
+        "FPS": _frames_per_second(result),
     }
 
 
-def fill_run_numbers(frame: pd.DataFrame, evidence: Mapping[tuple[int, str], Evidence]) -> pd.DataFrame:
-    """The frame of a table (`frames.table_frame`) with the measured cells of `RUN_NUMBERS`: mean and standard deviation
+def _frames_per_second(result: Mapping[str, Any]) -> float:
+    """Of inference without reading frames; NaN of evaluations that did not note it."""
+    if "read_seconds" not in result:
+        return math.nan
+    return result["n_frames"] / (result["infer_seconds"] - result["read_seconds"])
+
+
+def joined(parts: Sequence[tuple[Evidence, Mapping[str, str]]]) -> Evidence:
+    """What several evaluations of each seed know of one row: every part fills some columns, column -> metric there.
+
+    A seed counts once all of its evaluations are there. Keys of a cell are those of the evaluation that fills it.
+    """
+    by_seed: dict[int, list[tuple[Evaluation, Mapping[str, str]]]] = defaultdict(list)
+    for known, columns in parts:
+        for evaluation in known.evaluations:
+            by_seed[evaluation.seed].append((evaluation, columns))
+    complete = [found for _, found in sorted(by_seed.items()) if len(found) == len(parts)]
+    failures = tuple(dict.fromkeys(failure for known, _ in parts for failure in known.failures))
+    return Evidence(tuple(_merged(found) for found in complete), failures)
+
+
+def _merged(parts: Sequence[tuple[Evaluation, Mapping[str, str]]]) -> Evaluation:
+    """One seed's evaluations as one; costs are the first one's."""
+    sources, costs = {}, dict(parts[0][0].costs)
+    for evaluation, columns in parts:
+        for column, metric in columns.items():
+            if metric in evaluation.sources:
+                sources[column] = replace(evaluation.sources[metric], eval_key=evaluation.eval_key)
+            elif metric in evaluation.costs:
+                costs[column] = evaluation.costs[metric]
+    return replace(parts[0][0], sources=sources, costs=costs)
+
+
+def fill_run_numbers(
+    frame: pd.DataFrame, evidence: Mapping[tuple[int, str], Evidence], columns: Iterable[str] = RUN_NUMBERS
+) -> pd.DataFrame:
+    """The frame of a table (`frames.table_frame`) with the measured cells of such columns: mean and standard deviation
     over the seeds, no interval, since there is nothing to resample. evidence: as the frame was made from."""
     filled = frame.copy()
-    for index, line in frame[frame["metric"].isin(RUN_NUMBERS) & (frame["status"] == "measured")].iterrows():
+    for index, line in frame[frame["metric"].isin(list(columns)) & (frame["status"] == "measured")].iterrows():
         runs = evidence[line["row"], line["dataset"]].evaluations
         mean, std = mean_and_std([run.costs[line["metric"]] for run in runs])
         cells = {

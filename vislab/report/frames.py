@@ -35,11 +35,13 @@ DECIMALS = 4  # of everything measured, so that equal results give equal bytes
 class Source:
     """Where a metric comes from: an evaluation that can be resampled, and the statistic's name there.
 
-    Statistics are fractions, but for those that `metrics.numbers.is_count` knows as counts.
+    Statistics are fractions, but for those that `metrics.numbers.is_count` knows as counts. eval_key: of the
+    evaluation, where it is not that of the `Evaluation` which holds this.
     """
 
     resampled: Resampled
     statistic: str
+    eval_key: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _added_lines(
             yield from (_difference_line(table, row, metric, dataset, evidence) for dataset in datasets)
 
     for metric in table.columns:
-        if metric == "AP" or _tracks(metric):
+        if metric == "AP" or metric.endswith("_AP") or _tracks(metric):
             yield from compared(metric)
     for metric in table.extra:
         yield from measured(metric)
@@ -207,7 +209,7 @@ def _metric_line(row: ReportRow, metric: str, dataset: str, known: Evidence) -> 
         "n": len(having),
         "ci_low": _in_units(metric, estimate.ci_low),
         "ci_high": _in_units(metric, estimate.ci_high),
-        **_keys(having),
+        **_keys(having, metric),
     }
 
 
@@ -238,7 +240,7 @@ def _difference_line(
         "n": len(pairs),
         "ci_low": _in_units(metric, found.ci_low),
         "ci_high": _in_units(metric, found.ci_high),
-        **_keys([a for a, _ in pairs]),
+        **_keys([a for a, _ in pairs], metric),
     }
 
 
@@ -248,12 +250,17 @@ def _cost_line(metric: str, dataset: str, known: Evidence) -> dict[str, Any]:
     return {"metric": metric, "dataset": dataset, "status": "measured", **numbers, **_keys(known.evaluations)}
 
 
-def _keys(evaluations: Sequence[Evaluation]) -> dict[str, str]:
-    """The keys of all seeds, separated by spaces."""
+def _keys(evaluations: Sequence[Evaluation], metric: str = "") -> dict[str, str]:
+    """The keys of all seeds, separated by spaces; of a metric, those of the evaluations that it comes from."""
     return {
         "train_key": " ".join(evaluation.train_key for evaluation in evaluations),
-        "eval_key": " ".join(evaluation.eval_key for evaluation in evaluations),
+        "eval_key": " ".join(_eval_key(evaluation, metric) for evaluation in evaluations),
     }
+
+
+def _eval_key(evaluation: Evaluation, metric: str) -> str:
+    source = evaluation.sources.get(metric)
+    return source.eval_key if source is not None and source.eval_key else evaluation.eval_key
 
 
 def _point(source: Source) -> float:

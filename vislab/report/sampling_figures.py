@@ -9,33 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 
-from vislab.errors import UserError
-from vislab.records import atomic_path
+from vislab.report.frame_panels import draw_border, frame_grid
 
-__all__ = ["FrameSamples", "QueryView", "draw_references", "draw_samples", "write_figure"]
+__all__ = ["FrameSamples", "QueryView", "draw_references", "draw_samples"]
 
-_WIDTH = 6.9  # inches; the width of a page of CVPR, ICCV and ECCV
-_MOST_PIXELS = 320  # across a frame
-_TITLE, _GAP = 0.2, 0.03  # inches above a row for its title, and between frames
 _RED, _YELLOW = "#d7191c", "#ffe14d"
 _WEIGHTS = LinearSegmentedColormap.from_list("weights", ["#3b0f70", "#de4968", "#fecf92", "#fcfdbf"])
-_STYLE: Any = {
-    "font.size": 7,
-    "axes.titlesize": 7,
-    "pdf.fonttype": 42,  # TrueType: searchable, and accepted by every publisher
-    "savefig.dpi": 200,
-}
 
 
 @dataclass(frozen=True)
@@ -95,56 +81,10 @@ def draw_references(frames: np.ndarray, layers: Sequence[QueryView]) -> Figure:
     return figure
 
 
-def write_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.pdf and NAME.png; equal figures give equal bytes. Raises UserError for what cannot be written."""
-    written = []
-    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        path = folder / f"{name}.{kind}"
-        try:
-            with matplotlib.rc_context(_STYLE), atomic_path(path) as temporary:
-                figure.savefig(temporary, format=kind, metadata=metadata)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-        written.append(path)
-    return written
-
-
 def _grid(frames: np.ndarray, rows: Sequence[QueryView]) -> tuple[Figure, list[list[Axes]]]:
-    """A panel for each row and frame, showing the frame; the row's title stands above its first panel."""
-    count, height, width = frames.shape[:3]
-    assert rows and all(len(row.samples) == count for row in rows), "one sample per frame"
-    panel_width = (_WIDTH - (count - 1) * _GAP) / count
-    panel_height = panel_width * height / width
-    full_height = len(rows) * (panel_height + _TITLE + _GAP)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, full_height))
-        panels = []
-        for number, row in enumerate(rows):
-            bottom = full_height - (number + 1) * (panel_height + _TITLE) - number * _GAP
-            places = [
-                (
-                    t * (panel_width + _GAP) / _WIDTH,
-                    bottom / full_height,
-                    panel_width / _WIDTH,
-                    panel_height / full_height,
-                )
-                for t in range(count)
-            ]
-            panels.append([_panel(figure, place, frame) for place, frame in zip(places, frames, strict=True)])
-            panels[-1][0].set_title(row.title, loc="left", pad=2)
-    return figure, panels
-
-
-def _panel(figure: Figure, place: tuple[float, float, float, float], frame: np.ndarray) -> Axes:
-    height, width = frame.shape[:2]
-    shrink = min(1.0, _MOST_PIXELS / width)  # what print does not show only makes the file large
-    picture = Image.fromarray(frame).resize((round(width * shrink), max(1, round(height * shrink))))
-    axes = figure.add_axes(place)
-    axes.imshow(np.asarray(picture), extent=(0, width, height, 0), interpolation="nearest")
-    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes
+    """A panel for each row and frame."""
+    assert rows and all(len(row.samples) == len(frames) for row in rows), "one sample per frame"
+    return frame_grid([(row.title, frames) for row in rows])
 
 
 def _mark(axes: Axes, reference: np.ndarray, marker: str, *, own: bool) -> None:
@@ -160,5 +100,4 @@ def _mark(axes: Axes, reference: np.ndarray, marker: str, *, own: bool) -> None:
         corner = (x - width / 2, y - height / 2)
         axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=_YELLOW, linewidth=0.7))
     if own:
-        for spine in axes.spines.values():
-            spine.set(visible=True, edgecolor=_RED, linewidth=1.4)
+        draw_border(axes, _RED)

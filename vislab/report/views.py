@@ -30,11 +30,20 @@ HEADINGS = {
     },
     **{f"slot{slot}_frame": f"slot {slot}" for slot in range(1, 6)},
     **{f"clip{length}_dims": f"clips of {length}" for length in (3, 6, 9, 12)},
+    **{
+        f"{kind}_{name}": f"{name}, {words}"
+        for kind, words in (("frame", "frame level"), ("refined", "refined"))
+        for name in ("AP", "AP50", "AP75")
+    },
+    "fps_ResNet50": "FPS, ResNet-50",
+    "fps_SwinL": "FPS, Swin-L",
+    "TAR_MFLOPs": "TAR (MFLOPs a window)",
+    "TAR_params_M": "TAR (M parameters)",
     "IoU_evident": "mask IoU, evident",
     "IoU_faint_near": "mask IoU, faint, seen nearby",
     "IoU_faint_alone": "mask IoU, faint, not seen nearby",
 }
-_DIGITS = {"_M": 2, "GFLOPs": 2, "GFLOPs_attention": 2, "_GiB": 2, "_hours": 3, "_frame": 0, "_dims": 0}
+_DIGITS = {"_M": 2, "GFLOPs": 2, "MFLOPs": 2, "GFLOPs_attention": 2, "_GiB": 2, "_hours": 3, "_frame": 0, "_dims": 0}
 BETTER, WORSE, UNRESOLVED = "↑", "↓", "≈"
 NOTHING = "–"
 

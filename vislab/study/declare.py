@@ -52,6 +52,7 @@ class Row:
     whose names contain one of them do not start from the pre-trained weights. disputed: static column -> why the
     paper's number cannot be had from the paper's own description. about: the paper's data set that the row is about,
     in tables with `stands_for` whose rows are about different ones; it runs on what stands in for that one.
+    pretraining: what the row starts from, where that is not what the paper's rows start from.
     """
 
     index: int
@@ -65,9 +66,21 @@ class Row:
     fresh: tuple[str, ...] = ()
     disputed: Mapping[str, str] = field(default_factory=dict)
     about: str = ""
+    pretraining: Pretraining | None = None
 
     def runs_at(self, scale: str) -> bool:
         return self.own and scale not in self.unavailable
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What fills a column: a metric of the row's evaluation, or of another one of the same training.
+
+    changes: of the evaluation, on top of the row's own.
+    """
+
+    metric: str
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Table:
     extra: further measured metrics to show. base: scale -> configuration that the rows change, where it is not the
     paper's. stands_for: data set -> the paper's that it stands in for, where the paper reports on several. measure:
     computes the static columns of a row from its configuration at scale paper, where the paper's `static` does not.
+    readings: column -> what fills it, where that is not the metric of its name in the row's evaluation.
     """
 
     id: str
@@ -94,6 +108,7 @@ class Table:
     base: Callable[..., Any] | None = None
     stands_for: Mapping[str, str] = field(default_factory=dict)
     measure: Callable[[Row, Any], Mapping[str, float]] | None = None
+    readings: Mapping[str, Reading] = field(default_factory=dict)
 
     @property
     def published(self) -> bool:
@@ -127,10 +142,39 @@ class Pretraining:
     """What the rows of a scale start from.
 
     run: scale -> the run that makes the weights, None where rows start afresh. weights: scale -> the file with them.
+    after: the phase before this one, whose weights the run starts from.
     """
 
     run: Callable[..., Any]
     weights: Callable[[str], Path]
+    after: Pretraining | None = None
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A short name for what a sweep may vary.
+
+    path: the dotted path whose type it has, and which it sets. values: what is tried unless the command line says
+    otherwise, written as there: "1..4", "2,4,8", "1e-5..1e-3:log". changes: value -> all changes, where more than the
+    path must change with it.
+    """
+
+    path: str
+    values: str
+    changes: Callable[[Any], Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """What a paper's sweeps vary and start from.
+
+    dimensions: by short name. dataset: what they run on where the command line names nothing; empty for the first data
+    set of the first table. fresh: as in `Row`.
+    """
+
+    dimensions: Mapping[str, Dimension] = field(default_factory=dict)
+    dataset: str = ""
+    fresh: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +183,7 @@ class Paper:
 
     base: scale -> configuration that the rows change. minutes: scale -> measured or estimated minutes of one row and
     seed. static: configuration -> values of the static metrics, in the paper's units. scale_notes: scale -> what stands
-    in for what, printed under every table of that scale.
+    in for what, printed under every table of that scale. sweeps: what sweeps of it vary.
     """
 
     key: str
@@ -150,6 +194,7 @@ class Paper:
     minutes: Mapping[str, float] = field(default_factory=dict)
     pretraining: Pretraining | None = None
     scale_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sweeps: Sweeps = Sweeps()
 
     def __post_init__(self) -> None:
         _assert_unique([table.id for table in self.tables], f"paper {self.key}: table")
@@ -243,10 +288,13 @@ def _check_table(paper: Paper, table: Table) -> None:
         )
         assert not row.own or row.changes is not None, f"{where} row {row.index}: an own row needs its changes"
         assert set(row.disputed) <= set(table.static), f"{where} row {row.index}: only static columns can be disputed"
+        assert not set(table.readings) & set(table.static), f"{where}: static columns are not measured"
         assert row.about in ("", *table.stands_for.values()), f"{where} row {row.index}: nothing stands for it"
         if row.changes is not None:
             for scale in SCALES:
-                paper.configuration(table, row, scale)
+                config = paper.configuration(table, row, scale)
+                for reading in table.readings.values():
+                    apply_changes(config, reading.changes, scale)
 
 
 def _assert_unique(names: list[Any], what: str) -> None:

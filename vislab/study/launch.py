@@ -47,6 +47,53 @@ class Display(Protocol):
     def finished(self, job: Job, succeeded: bool) -> None: ...
 
 
+class JobSource(Protocol):
+    """Where jobs come from, and who is told what became of them."""
+
+    def next(self) -> Job | None:
+        """The next job to start; None if there is none at the moment."""
+        ...
+
+    def pause(self) -> float | None:
+        """Seconds after which there may be another job though nothing has happened here; None: ask again when a job
+        has ended."""
+        ...
+
+    def reported(self, job: Job, event: dict[str, Any]) -> None:
+        """A paused run's number: event has step and value."""
+        ...
+
+    def died(self, job: Job, sentence: str) -> bool:
+        """The worker was killed at the job. True: it will come again, False: its runs have failed."""
+        ...
+
+    def ended(self, job: Job, failed: dict[tuple[str, str], str]) -> None:
+        """failed: (train_key, eval_key) -> the error's sentence."""
+        ...
+
+
+class JobList:
+    """Jobs that are known from the start, each tried once."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._waiting = deque(jobs)
+
+    def next(self) -> Job | None:
+        return self._waiting.popleft() if self._waiting else None
+
+    def pause(self) -> float | None:
+        return None
+
+    def reported(self, job: Job, event: dict[str, Any]) -> None:
+        pass
+
+    def died(self, job: Job, sentence: str) -> bool:
+        return False
+
+    def ended(self, job: Job, failed: dict[tuple[str, str], str]) -> None:
+        pass
+
+
 @dataclass
 class Outcome:
     """What a launch came to. failed: (train_key, eval_key) -> the error's sentence."""
@@ -89,10 +136,23 @@ def launch(
     Failures are written beside the runs (failure.json) and removed when the run succeeds. A CPU worker uses one thread:
     two such workers do more than one with two threads, and numbers do not depend on how many run side by side.
     """
+    return launch_from(JobList(jobs), store, display, device=device, parallel=parallel, command=command)
+
+
+def launch_from(
+    source: JobSource,
+    store: RunStore,
+    display: Display,
+    *,
+    device: str,
+    parallel: int,
+    command: Sequence[str] = WORKER,
+) -> Outcome:
+    """The same with jobs that are made as it goes."""
     assert parallel >= 1, parallel
-    pool = _Pool(store, display, device, command)
+    pool = _Pool(source, store, display, device, command)
     try:
-        pool.work_off(deque(jobs), parallel)
+        pool.work_off(parallel)
     except KeyboardInterrupt:
         pool.outcome.interrupted = True
     finally:
@@ -103,22 +163,35 @@ def launch(
 class _Pool:
     """Worker processes. One that is done with a job takes the next; one that dies is replaced."""
 
-    def __init__(self, store: RunStore, display: Display, device: str, command: Sequence[str]) -> None:
+    def __init__(
+        self, source: JobSource, store: RunStore, display: Display, device: str, command: Sequence[str]
+    ) -> None:
+        self.source = source
         self.store, self.display, self.device, self.command = store, display, device, command
         self.outcome = Outcome()
         self.workers: dict[int, Worker] = {}
         self.messages: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
 
-    def work_off(self, waiting: deque[Job], parallel: int) -> None:
-        while waiting or any(worker.job for worker in self.workers.values()):
-            idle = [worker for worker in self.workers.values() if worker.job is None]
-            while waiting and (idle or len(self.workers) < parallel):
-                self._assign(waiting.popleft(), idle.pop() if idle else self._start())
-            pid, event = self.messages.get()
+    def work_off(self, parallel: int) -> None:
+        while True:
+            self._assign_all(parallel)
+            pause = self.source.pause()
+            if pause is None and not any(worker.job for worker in self.workers.values()):
+                return
+            try:
+                pid, event = self.messages.get(timeout=pause)
+            except queue.Empty:
+                continue
             if event is None:
                 self._take_exit(self.workers.pop(pid))
             else:
                 self._take_event(event, self.workers[pid])
+
+    def _assign_all(self, parallel: int) -> None:
+        """Give jobs to workers that have none, and to new ones."""
+        idle = [worker for worker in self.workers.values() if worker.job is None]
+        while (idle or len(self.workers) < parallel) and (job := self.source.next()) is not None:
+            self._assign(job, idle.pop() if idle else self._start())
 
     def stop(self) -> None:
         """Cut the lifelines, wait, and kill what is still there."""
@@ -151,10 +224,13 @@ class _Pool:
         log.parent.mkdir(parents=True, exist_ok=True)
         described = {
             "runs": [to_dict(run) for run in job.runs],
+            "keys": [job.keys(run) for run in range(len(job.runs))],
             "store": str(Path(self.store.root).resolve()),
             "device": self.device,
             "threads": 1,
             "log": str(log),
+            "pause_at": job.pause_at,
+            "tracking": job.tracking,
         }
         worker.job, worker.settled = job, set()
         self.display.started(job)
@@ -170,11 +246,15 @@ class _Pool:
             self.display.progress(job, event)
         elif event["event"] == "notice":
             self.display.notice(job, event["text"])
+        elif event["event"] == "paused":
+            self.source.reported(job, event)
+            worker.settled.add(event["run"])
         elif event["event"] == "failed":
             self._note_failure(job, event["run"], event["error"])
             worker.settled.add(event["run"])
         elif event["event"] == "done":
             failure_path(self.store, *job.keys(event["run"])).unlink(missing_ok=True)
+            self.outcome.failed.pop(job.keys(event["run"]), None)
             worker.settled.add(event["run"])
         else:
             self._finish(worker)
@@ -184,18 +264,25 @@ class _Pool:
         _close(worker.process)
         if worker.job is None:
             return
+        sentence = _death_sentence(worker.process.returncode)
+        if worker.process.returncode < 0 and self.source.died(worker.job, sentence):
+            self.display.notice(worker.job, f"{sentence}; it is tried again")
+            worker.job = None
+            return
         for run in range(len(worker.job.runs)):
             if run not in worker.settled:
-                self._note_failure(worker.job, run, _death_sentence(worker.process.returncode))
+                self._note_failure(worker.job, run, sentence)
         self._finish(worker)
 
     def _finish(self, worker: Worker) -> None:
         job, worker.job = worker.job, None
         assert job is not None
-        succeeded = not any(job.keys(run) in self.outcome.failed for run in range(len(job.runs)))
-        if succeeded:
+        keys = [job.keys(run) for run in range(len(job.runs))]
+        failed = {key: self.outcome.failed[key] for key in keys if key in self.outcome.failed}
+        if not failed:
             self.outcome.finished.append(job)
-        self.display.finished(job, succeeded)
+        self.display.finished(job, not failed)
+        self.source.ended(job, failed)
 
     def _note_failure(self, job: Job, run: int, sentence: str) -> None:
         write_json(failure_path(self.store, *job.keys(run)), {"error": sentence})

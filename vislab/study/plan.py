@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from vislab.data import DatasetConfig, load_dataset
 from vislab.engine.config import InitialWeights, RunConfig
 from vislab.errors import UserError
+from vislab.models.presets import with_num_classes
 from vislab.records import RunStore
-from vislab.study.declare import Paper, Row, Table
+from vislab.study.declare import Paper, Pretraining, Reading, Row, Table, apply_changes
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One row on one data set (its label) with one seed, and the run that fills it."""
+    """One row on one data set (its label) with one seed, and the run that fills it.
+
+    columns: column -> metric that fills it, in tables with several evaluations of a row; otherwise every column is
+    filled by its own name.
+    """
 
     row: Row
     dataset: str
@@ -24,17 +30,24 @@ class PlannedRun:
     config: RunConfig
     train_key: str
     eval_key: str
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Runs that share one training; one worker does them in order. label, dataset and seed are of their first use."""
+    """Runs that share one training; one worker does them in order. label, dataset and seed are of their first use.
+
+    pause_at: training step after which to stop, measure the checkpoint and go no further, None for all of it.
+    tracking: families of tracking metrics (`engine.evaluate.Untracked`) to measure as well.
+    """
 
     train_key: str
     label: str
     dataset: str
     seed: int
     runs: tuple[RunConfig, ...]
+    pause_at: int | None = None
+    tracking: tuple[str, ...] = ()
 
     def keys(self, run: int) -> tuple[str, str]:
         """(train_key, eval_key) of the run with this index."""
@@ -49,27 +62,49 @@ def plan_table(
     datasets: replace the declared ones. Rows that are not the paper's own, or unavailable at the scale, have no runs.
     Raises UserError for a data set that does not load, and where the weights that the rows start from are missing.
     """
-    initial = initial_weights(paper, scale)
     planned = []
     for row in table.rows:
         if not row.runs_at(scale):
             continue
+        initial = initial_weights(paper, scale, row.pretraining)
         base = paper.configuration(table, row, scale)
         for dataset in datasets or table.datasets:
             if not table.concerns(row, dataset):
                 continue
             placed = on_dataset(base, dataset)
             for seed in range(seeds):
-                config = replace(placed, seed=seed, init=_start(initial, row))
-                planned.append(PlannedRun(row, dataset_label(dataset), seed, config, config.train_key, config.eval_key))
+                run = replace(placed, seed=seed, init=_start(initial, row))
+                for changes, columns in evaluations(table):
+                    config = apply_changes(run, changes, scale)
+                    keys = config.train_key, config.eval_key
+                    planned.append(PlannedRun(row, dataset_label(dataset), seed, config, *keys, columns))
     return planned
 
 
-def initial_weights(paper: Paper, scale: str) -> InitialWeights | None:
-    """What the rows of a scale start from; None where they start afresh. Raises UserError if the file is missing."""
-    if paper.pretraining is None or paper.pretraining.run(scale) is None:
+def evaluations(table: Table) -> list[tuple[Mapping[str, Any], Mapping[str, str]]]:
+    """The evaluations that each row needs, its own first: their changes, and `PlannedRun.columns`."""
+    if not table.readings:
+        return [({}, {})]
+    found: list[tuple[Mapping[str, Any], dict[str, str]]] = []
+    for name in (*table.columns, *table.extra):
+        reading = table.readings.get(name, Reading(name))
+        if name in table.static:
+            continue
+        columns = next((columns for changes, columns in found if changes == reading.changes), None)
+        if columns is None:
+            columns = {}
+            found.append((reading.changes, columns))
+        columns[name] = reading.metric
+    return sorted(found, key=lambda evaluation: len(evaluation[0]))
+
+
+def initial_weights(paper: Paper, scale: str, pretraining: Pretraining | None = None) -> InitialWeights | None:
+    """What the rows of a scale start from, None where they start afresh: the weights of `pretraining`, or else the
+    paper's. Raises UserError if the file is missing."""
+    pretraining = pretraining or paper.pretraining
+    if pretraining is None or pretraining.run(scale) is None:
         return None
-    path = paper.pretraining.weights(scale)
+    path = pretraining.weights(scale)
     if not path.exists():
         raise UserError(
             f"{path}: the pre-trained weights of scale {scale} are missing; "
@@ -95,7 +130,7 @@ def on_dataset(config: RunConfig, name: str) -> RunConfig:
     train, valid = (_named(dataset, name) for dataset in (config.data, config.evaluation.data))
     return replace(
         config,
-        model=replace(config.model, num_classes=_num_categories(train)),
+        model=with_num_classes(config.model, _num_categories(train)),
         data=train,
         evaluation=replace(config.evaluation, data=valid),
     )

@@ -3,8 +3,8 @@
 Standard input carries one job per line, as JSON; its end is the end of the work. It is a lifeline, too: when the parent
 dies, however it dies, the worker reads the end of the file and stops at once, so that no orphan goes on writing. What
 is in the store is whole at every moment, and the next call resumes from the last checkpoint. Standard output carries
-events, one JSON object per line: {"event": "progress" | "notice" | "done" | "failed", "run": index of the run in its
-job, ...}, and {"event": "idle"} after each job.
+events, one JSON object per line: {"event": "progress" | "notice" | "paused" | "done" | "failed", "run": index of the
+run in its job, ...}, and {"event": "idle"} after each job.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vislab.errors import UserError
+
+if TYPE_CHECKING:
+    from vislab.engine import RunConfig
+    from vislab.records import RunStore
 
 LIFELINE_CUT = 130
 SECONDS_BETWEEN_EVENTS = 0.1
@@ -89,19 +93,35 @@ def error_sentence(error: BaseException) -> str:
 def work(job: dict[str, Any], events: EventStream) -> None:
     """Execute the runs of a job in order and report how each ended."""
     from vislab.config import from_dict
-    from vislab.engine import RunConfig, execute
+    from vislab.engine import RunConfig
     from vislab.records import RunStore
 
     store = RunStore(Path(job["store"]))
     for index, described in enumerate(job["runs"]):
         try:
             run = from_dict(RunConfig, described)
-            execute(run, store, job["device"], EventWatcher(events, index), threads=job["threads"])
+            assert [run.train_key, run.eval_key] == job["keys"][index], "the worker's code is not that of its parent"
+            found = _work_on(run, store, job, EventWatcher(events, index))
         except Exception as error:
             traceback.print_exc()
             events.send("failed", run=index, error=error_sentence(error))
         else:
-            events.send("done", run=index)
+            events.send("done" if job.get("pause_at") is None else "paused", run=index, **found)
+
+
+def _work_on(run: RunConfig, store: RunStore, job: dict[str, Any], watcher: EventWatcher) -> dict[str, Any]:
+    """One run to its end, or to where it pauses; fields of the event that says so."""
+    from vislab.engine import execute
+    from vislab.study.sweep_rungs import measure_at
+    from vislab.study.sweep_tracking import track
+
+    device, threads, step = job["device"], job["threads"], job.get("pause_at")
+    if step is not None:
+        return {"step": step, "value": measure_at(step, run, store, device, watcher, threads=threads)}
+    execute(run, store, device, watcher, threads=threads)
+    if job.get("tracking"):
+        track(run, store, tuple(job["tracking"]), watcher)
+    return {}
 
 
 def redirect_log(path: str) -> None:

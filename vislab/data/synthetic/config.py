@@ -39,6 +39,11 @@ class Dials:
         middle of the video: of different categories (or identical, where `lookalike` strikes), the nearer one larger
         and hiding all of the farther one for 3 to 6 frames, in which they stay together (videos of at least 5 frames).
         Objects that cross paths do not leave.
+    damage: share of an object's frames, drawn at random, in which two to four patches of its border, a third of the
+        object, show what is behind it; at least one frame stays whole, as with `faint_fraction`. Masks are those of the
+        whole object.
+    blackout: share of the frames in which an object is not drawn, in runs of one to three frames; not before its third
+        frame in view, and as far as such runs fit in, a frame apart. Masks are kept.
     """
 
     occlusion: float = 0.25
@@ -53,6 +58,8 @@ class Dials:
     noise_frames: float = 0.0
     objects: int = 0
     crossing: float = field(default=0.0, metadata=added_later())
+    damage: float = field(default=0.0, metadata=added_later())
+    blackout: float = field(default=0.0, metadata=added_later())
 
 
 RANGES: dict[str, tuple[float, float]] = {
@@ -68,6 +75,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "noise_frames": (0, 1),
     "objects": (0, 12),
     "crossing": (0, 1),
+    "damage": (0, 1),
+    "blackout": (0, 1),
 }
 
 

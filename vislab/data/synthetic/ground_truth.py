@@ -19,7 +19,8 @@ def document(dataset: SyntheticVideos, records: Iterable[Record]) -> dict[str, A
     """The annotation file of the videos whose `video_record`s these are; numbers the annotations from 1.
 
     Keys that the published files do not have, per annotation and frame: "visible_fractions", visible pixels over those
-    of the whole silhouette, also outside of the frame (0 where null); "opacities", how opaque the object was drawn.
+    of the whole silhouette, also outside of the frame (0 where null); "opacities", how opaque the object was drawn, on
+    average over its mask where it is damaged.
     """
     return _document(dataset, "videos", records)
 
@@ -70,7 +71,7 @@ def video_record(dataset: SyntheticVideos, index: int, suffix: str = ".jpg") -> 
     size = {"height": info.height, "width": info.width, "length": info.length}
     names = [f"{info.name}/{frame:05d}{suffix}" for frame in range(info.length)]
     found = dataset.annotations(index, range(info.length))
-    opacities = dataset.scene(index).opacities[found.track_ids]
+    opacities = dataset.opacities(index, found)
     instances = [
         {
             "video_id": info.id,

@@ -85,12 +85,12 @@ def owners(silhouettes: list[Silhouette], height: int, width: int) -> np.ndarray
     """(H, W) int8: the nearest object whose silhouette holds the pixel, -1 for none. Ordered from far to near."""
     owner = np.full((height, width), -1, np.int8)
     for position, shape in enumerate(silhouettes):
-        window, crop = _overlap(shape, height, width)
+        window, crop = inside_frame(shape, height, width)
         owner[window][shape.distance[crop] <= 0] = position
     return owner
 
 
-def _overlap(shape: Silhouette, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+def inside_frame(shape: Silhouette, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """The common part of crop and frame, as slices of the frame and of the crop; empty slices if there is none."""
     rows, crop_rows = _common(shape.top, len(shape.down), height)
     columns, crop_columns = _common(shape.left, len(shape.across), width)
@@ -103,13 +103,24 @@ def _common(first: int, count: int, size: int) -> tuple[slice, slice]:
     return slice(start, stop), slice(start - first, stop - first)
 
 
-def paint(canvas: np.ndarray, shape: Silhouette, texture: int, colours: Paint, opacity: float) -> None:
-    """Draws one object and its soft shadow onto canvas, (3, H, W) float32, in place."""
-    (rows, columns), crop = _overlap(shape, *canvas.shape[1:])
+def paint(
+    canvas: np.ndarray,
+    shape: Silhouette,
+    texture: int,
+    colours: Paint,
+    opacity: float,
+    missing: np.ndarray | None = None,
+) -> None:
+    """Draws one object and its soft shadow onto canvas, (3, H, W) float32, in place.
+
+    missing: (h, w) float32 in [0, 1], the parts of the crop's pixels where neither of them is drawn.
+    """
+    (rows, columns), crop = inside_frame(shape, *canvas.shape[1:])
     region = canvas[:, rows, columns]
     if not region.size or not opacity:
         return
-    region *= 1 - opacity * _shadow(shape)[crop]
+    shadow = _shadow(shape)[crop]
+    region *= 1 - opacity * (shadow if missing is None else shadow * (1 - missing[crop]))
     distance = shape.distance[crop]
     shade = _shade(distance, shape.across[crop[1]], shape.down[crop[0]], shape.radius)
     first, second = (np.array(colour, np.float32)[:, None, None] for colour in colours)
@@ -121,6 +132,8 @@ def paint(canvas: np.ndarray, shape: Silhouette, texture: int, colours: Paint, o
         colour *= shade
     colour -= region
     colour *= _unit(0.5 - distance) * opacity
+    if missing is not None:
+        colour *= 1 - missing[crop]
     region += colour
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vislab.data.synthetic.config import PRESETS, SyntheticConfig, split_labels
+from vislab.data.synthetic.config import PRESETS, Dials, SyntheticConfig, split_labels
 from vislab.data.synthetic.crossing import cross_paths
+from vislab.data.synthetic.damage import blackout, border_patches
 from vislab.data.synthetic.motion import Motion, Poses, make_motion
 from vislab.data.synthetic.palette import Paint, Tints, background_tints, object_paint
 from vislab.data.synthetic.randomness import Stream, quantised
@@ -25,7 +26,8 @@ class Scene:
     """One video of N objects, ordered from far to near: a later one hides an earlier one.
 
     key: names its random streams. labels, shapes, textures: (N,) int64. poses: at the frames' times, T of them.
-    opacities: (N, T) float64, 0 in noise frames. noise: (T,) bool. tints: colours of the background.
+    opacities: (N, T) float64, 0 in noise frames. patches: (N, T, P, 3) float64, where damaged objects are not drawn;
+    see `damage.border_patches`. noise: (T,) bool. tints: colours of the background.
     """
 
     key: tuple[object, ...]
@@ -37,6 +39,7 @@ class Scene:
     motion: Motion
     poses: Poses
     opacities: np.ndarray
+    patches: np.ndarray
     noise: np.ndarray
     tints: Tints
 
@@ -69,6 +72,7 @@ def make_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
     poses = motion.poses(np.arange(length, dtype=np.float64))
     noise = _chosen(Stream(*key, "noise"), np.zeros(length), config.dials.noise_frames)
     shapes, textures = split_labels(labels, config.num_categories)
+    visible = _worth_keeping(config, poses, shapes, noise)
     return Scene(
         key=key,
         length=length,
@@ -78,7 +82,8 @@ def make_scene(config: SyntheticConfig, split: str, index: int) -> Scene:
         paints=tuple(paints),
         motion=motion,
         poses=poses,
-        opacities=_opacities(config, Stream(*key, "faint"), poses, shapes, noise),
+        opacities=_opacities(config.dials, key, visible, noise),
+        patches=_patches(config.dials, Stream(*key, "damage"), visible, shapes),
         noise=noise,
         tints=tints,
     )
@@ -108,18 +113,35 @@ def _make_lookalikes(stream: Stream, probability: float, labels: np.ndarray, pai
     return looks
 
 
-def _opacities(
-    config: SyntheticConfig, stream: Stream, poses: Poses, shapes: np.ndarray, noise: np.ndarray
-) -> np.ndarray:
-    """(N, T): the dial's opacity in the faint frames of every object, 0 in noise frames, 1 in the others."""
+def _worth_keeping(config: SyntheticConfig, poses: Poses, shapes: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """(N, T): how much of each object is seen, -1 in noise frames; zeros where no dial asks for it."""
     dials = config.dials
-    opacities = np.ones_like(poses.x)
+    if dials.faint == 1 and not dials.damage and not dials.blackout:
+        return np.zeros_like(poses.x)
+    return np.where(noise, -1.0, _visible_fractions(poses, shapes, config.width, config.height))
+
+
+def _opacities(dials: Dials, key: tuple[object, ...], visible: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """(N, T): the dial's opacity in the faint frames of every object, 0 in noise frames and blackouts, else 1."""
+    opacities = np.ones_like(visible)
     if dials.faint < 1:
-        visible = np.where(noise, -1.0, _visible_fractions(poses, shapes, config.width, config.height))
+        stream = Stream(*key, "faint")
         for row, worth_keeping in zip(opacities, visible, strict=True):
             row[_chosen(stream, worth_keeping, dials.faint_fraction)] = dials.faint
+    if dials.blackout:
+        stream = Stream(*key, "blackout")
+        for row, seen in zip(opacities, visible, strict=True):
+            row[blackout(stream, seen, dials.blackout)] = 0
     opacities[:, noise] = 0
     return opacities
+
+
+def _patches(dials: Dials, stream: Stream, visible: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+    """(N, T, P, 3), without any patch, P = 0, where the dial is off."""
+    if not dials.damage:
+        return np.zeros((*visible.shape, 0, 3))
+    damaged = np.array([_chosen(stream, worth_keeping, dials.damage) for worth_keeping in visible])
+    return border_patches(stream, shapes, damaged)
 
 
 def _chosen(stream: Stream, worth_keeping: np.ndarray, fraction: float) -> np.ndarray:

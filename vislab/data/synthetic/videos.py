@@ -11,6 +11,7 @@ from vislab.config import digest, digest_of
 from vislab.data.dataset import DatasetConfig, FrameAnnotations, Split, VideoInfo
 from vislab.data.synthetic import background
 from vislab.data.synthetic.config import GENERATOR_VERSION, categories, resolve
+from vislab.data.synthetic.damage import missing_part, missing_share
 from vislab.data.synthetic.ground_truth import document, video_record
 from vislab.data.synthetic.randomness import Stream
 from vislab.data.synthetic.raster import Silhouette, owners, paint, silhouette
@@ -91,6 +92,17 @@ class SyntheticVideos:
             visible_fraction=fractions[seen],
         )
 
+    def opacities(self, index: int, found: FrameAnnotations) -> np.ndarray:
+        """(N, T): how opaque the objects of `found`, which is about all T frames, are drawn; where they are damaged, on
+        average over their masks, to four digits."""
+        scene = self.scene(index)
+        drawn, patches = scene.opacities[found.track_ids], scene.patches[found.track_ids]
+        for n, t in np.argwhere(found.present & (patches[..., 2] > 0).any(axis=-1)).tolist():
+            shape = self._frame_silhouettes(index, t)[int(found.track_ids[n])]
+            share = missing_share(shape, patches[n, t], found.masks[n, t])
+            drawn[n, t] = round(float(drawn[n, t]) * (1 - share), 4)
+        return drawn
+
     def ground_truth(self) -> dict[str, Any]:
         """YouTube-VIS JSON; annotations also hold "visible_fractions" and "opacities", one number per frame."""
         return document(self, (video_record(self, index) for index in range(len(self))))
@@ -168,7 +180,8 @@ def _composite(scene: Scene, shapes: list[Silhouette], frame: int, empty: np.nda
     planes = empty.astype(np.float32)
     for position, shape in enumerate(shapes):
         opacity = float(scene.opacities[position, frame])
-        paint(planes, shape, int(scene.textures[position]), scene.paints[position], opacity)
+        missing = missing_part(shape, scene.patches[position, frame])
+        paint(planes, shape, int(scene.textures[position]), scene.paints[position], opacity, missing)
     return planes
 
 
