@@ -5,7 +5,7 @@
 The base is IFR with its cross-frame mask loss, on whole videos; its baseline is Mask2Former-VIS. T1 and T2 compare
 backbones and methods, T3 the consistency of identities, T4 inference on whole videos, by clips and with test-time
 augmentation, from one training. F4 is Figure 4, the weight of the cross-frame loss. X1 needs no training: what each
-block adds in parameters.
+block adds in parameters; X2 what the recurrence costs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from vislab.losses.mask_criterion import MaskCriterionConfig
 from vislab.losses.mask_matching import MaskMatcherConfig
 from vislab.losses.point_sampling import PointSamplingConfig
 from vislab.models.counts import parameter_counts
+from vislab.models.flops import count_flops
 from vislab.models.mask2former_presets import IFR_BACKBONES
 from vislab.models.mask2former_vis import Mask2FormerVIS, Mask2FormerVISConfig, parameter_parts
 from vislab.models.presets import Scale, ifr, mask2former_vis
@@ -75,7 +76,7 @@ def pretraining(scale: Scale) -> RunConfig | None:
 
     paper: 50 epochs of COCO with drops near the end, as Mask2Former is trained (configs/coco/instance-segmentation).
     What IFR adds to it starts afresh (section 4.1), and so does every row's class head, as with other classes.
-    tiny: starts from the backbone of DeVIS' image model.
+    tiny: single frames of crowded video; starts from backbone and encoder of DeVIS' image model.
     """
     if scale == "smoke":
         return None
@@ -83,8 +84,9 @@ def pretraining(scale: Scale) -> RunConfig | None:
     sampling, evaluation = replace(run.sampling, clip_length=1, clip_stride=1), run.evaluation
     data, scored = replace(run.data, name=STILLS, length=None), replace(evaluation.data, name=STILLS, length=None)
     if scale == "tiny":
-        train = replace(run.train, steps=1600, batch_size=4)
-        scored = replace(scored, num_videos=300)
+        train = replace(run.train, steps=1600, batch_size=8)
+        data = replace(run.data, name="synthetic-ovis", length=12)
+        scored = replace(scored, name=data.name, num_videos=300, length=1)
         run = replace(run, init=InitialWeights.of(WEIGHTS / "deformable-detr-tiny.safetensors"))
     elif scale == "small":
         train = replace(run.train, steps=10_000, batch_size=16)
@@ -102,10 +104,6 @@ def static_values(run: RunConfig) -> dict[str, float]:
         return {"params_unique_M": parameter_counts(run.model.build())["unique"] / 1e6}
 
 
-def _unchanged(held: Any) -> Any:
-    return held
-
-
 def _baseline(scale: str) -> Mask2FormerVISConfig:
     return mask2former_vis(scale)  # type: ignore[arg-type]
 
@@ -120,7 +118,7 @@ AUGMENTED = {"evaluation.augmentation": AtScale(lambda scale: TestTimeAugmentati
 
 def backbone(name: str) -> dict[str, Any]:
     """A backbone of the paper's at scale paper; other scales keep theirs."""
-    return {"model.backbone": AtScale(lambda scale: IFR_BACKBONES[name] if scale == "paper" else _unchanged)}
+    return {"model.backbone": AtScale.of(paper=IFR_BACKBONES[name])}
 
 
 def by_clips(clip_length: int) -> ClipInferenceConfig:
@@ -326,6 +324,35 @@ X1 = Table(
 )
 
 
+@functools.cache
+def _operations(run: RunConfig) -> float:
+    """Billions of multiply-adds of a frame, in clips of five, at the size of evaluation."""
+    sides = (run.evaluation.short_side, run.evaluation.max_side)
+    height, width = (32 * -(-(side or 0) // 32) for side in sides)  # padded, as images are
+    with torch.device("meta"):
+        model = run.model.build().eval()
+    return count_flops(model, 5, height, width).total / 5e9
+
+
+def _cost(row: Row, run: RunConfig) -> dict[str, float]:
+    return {"GFLOPs": _operations(run)}
+
+
+X2 = Table(
+    "X2",
+    "What the recurrence costs, per frame",
+    ("GFLOPs", "FPS", "AP"),
+    (Row(0, "Mask2Former-VIS", BASELINE, fresh=_FRESH), Row(1, "IFR", {}, baseline=0, fresh=_FRESH)),
+    (CLEAN,),
+    static=("GFLOPs",),
+    measure=_cost,
+    notes=(
+        "GFLOPs are multiply-adds of one frame in a clip of five, at the size of evaluation, products of attention "
+        "counted, masks of no query.",
+    ),
+)
+
+
 def _inference_clips(frames: int) -> dict[str, Any]:
     return {"evaluation.clips": by_clips(frames)}
 
@@ -341,7 +368,7 @@ PAPER = Paper(
     key="ifr",
     title=_NUMBERS.title,
     base=base,
-    tables=(T1, T2, T3, T4, F4, X1),
+    tables=(T1, T2, T3, T4, F4, X1, X2),
     static=functools.cache(static_values),
     minutes={"smoke": 0.3, "tiny": 3.5, "small": 20.0, "paper": 480.0},
     pretraining=Pretraining(pretraining, lambda scale: WEIGHTS / f"mask2former-{scale}.safetensors"),

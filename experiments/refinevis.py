@@ -22,6 +22,7 @@ import torch
 from paper_numbers import PaperNumbers
 from scales import CLEAN, COCO_IMAGES, STILLS, WEIGHTS, at_scale
 
+from vislab.data import DatasetConfig
 from vislab.engine.config import InitialWeights, RunConfig
 from vislab.losses.frame_losses import MaskLossConfig
 from vislab.losses.point_sampling import PointSamplingConfig
@@ -32,7 +33,7 @@ from vislab.models.presets import Scale, refinevis, refinevis_condinst, refinevi
 from vislab.models.refinevis import RefineVISConfig, refinement_cost
 from vislab.models.refinevis_presets import refinevis_swin_large
 from vislab.stitching.video_stream import StreamConfig
-from vislab.study.declare import AtScale, Paper, Pretraining, Reading, Row, Table
+from vislab.study.declare import AtScale, Dimension, Paper, Pretraining, Reading, Row, Sweeps, Table
 
 CROWDS = "synthetic-ovis"
 MORE = "synthetic-ytvis21"
@@ -90,8 +91,8 @@ def base(scale: Scale) -> RunConfig:
 def images(scale: Scale) -> RunConfig | None:
     """MaskDINO on still images; None: rows start afresh.
 
-    tiny: backbone and encoder start from the weights of TAFormer's tables. paper: 50 epochs of COCO with drops near the
-    end, as Mask2Former is trained, which MaskDINO follows.
+    tiny: single frames of crowded video; backbone, encoder and decoder layers start from the weights of TAFormer's
+    tables. paper: 50 epochs of COCO with drops near the end, as Mask2Former is trained, which MaskDINO follows.
     """
     return _on_stills(scale, refinevis(scale), steps=1800)
 
@@ -101,24 +102,30 @@ def dynamic_images(scale: Scale) -> RunConfig | None:
     return _on_stills(scale, refinevis_condinst(scale), steps=700)
 
 
+def _stills(scale: str, data: DatasetConfig) -> DatasetConfig:
+    """The scale's images."""
+    if scale == "tiny":
+        return replace(data, name=CROWDS, length=1, num_videos=20_000)
+    return replace(data, name=STILLS, length=None, num_videos=None)
+
+
 def _on_stills(scale: Scale, model: RefineVISConfig, steps: int) -> RunConfig | None:
     """The frame-level model alone. steps: at scale tiny."""
     if scale == "smoke":
         return None
     run = _run(scale, replace(model, tar=None), replace(_criterion(scale), association=None))
+    count = None if scale == "paper" else 300
     run = replace(
         run,
-        data=replace(run.data, name=STILLS, length=None),
+        data=_stills(scale, run.data),
         sampling=replace(run.sampling, clip_length=1, clip_stride=1),
-        evaluation=replace(run.evaluation, data=replace(run.evaluation.data, name=STILLS, length=None)),
+        evaluation=replace(run.evaluation, data=replace(_stills(scale, run.evaluation.data), num_videos=count)),
     )
     if scale == "tiny":
-        train = replace(run.train, steps=steps, batch_size=4)
         init = InitialWeights.of(WEIGHTS / "seqformer-tiny.safetensors")
-        return replace(run, train=train, data=replace(run.data, num_videos=20_000), init=init)
+        return replace(run, train=replace(run.train, steps=steps, batch_size=4), init=init)
     if scale == "small":
-        train, data = replace(run.train, steps=10_000, batch_size=16), replace(run.data, num_videos=None)
-        return replace(run, train=train, data=data)
+        return replace(run, train=replace(run.train, steps=10_000, batch_size=16))
     train = replace(run.train, steps=50 * COCO_IMAGES // 16, milestones=(0.889, 0.963))
     sampling = replace(run.sampling, short_sides=(1024,), max_side=1024)
     evaluation = replace(run.evaluation, short_side=800, max_side=1333)
@@ -133,14 +140,13 @@ def pseudo_videos(scale: Scale) -> RunConfig | None:
     if scale == "smoke":
         return None
     run = base(scale)
-    data, train = replace(run.data, name=STILLS, length=None), run.train
     if scale == "tiny":
-        data, train = replace(data, num_videos=20_000), replace(train, steps=300, batch_size=4)
+        train = replace(run.train, steps=300, batch_size=4)
     elif scale == "small":
-        data, train = replace(data, num_videos=None), replace(train, steps=3000)
+        train = run.train
     else:
-        train = replace(train, steps=30_000, milestones=(15 / 30, 25 / 30))
-    return replace(run, data=data, train=train)
+        train = replace(run.train, steps=30_000, milestones=(15 / 30, 25 / 30))
+    return replace(run, data=_stills(scale, run.data), train=train)
 
 
 IMAGES = Pretraining(images, lambda scale: WEIGHTS / f"maskdino-{scale}.safetensors")
@@ -185,16 +191,15 @@ ON_MASK2FORMER: dict[str, Any] = {
 ON_CONDINST = {"model": AtScale(refinevis_condinst)}  # type: ignore[arg-type]
 
 
+WINDOW = 10  # W of the base, which is TAR's own (section 4.1)
+
+
 def window(frames: int) -> dict[str, Any]:
     """W at inference; 0 leaves refinement out."""
     return {"evaluation.stream.window": frames}
 
 
-def _unchanged(held: Any) -> Any:
-    return held
-
-
-_SWIN = {"model": AtScale(lambda scale: refinevis_swin_large() if scale == "paper" else _unchanged)}
+_SWIN = {"model": AtScale.of(paper=refinevis_swin_large())}
 _NO_SWIN = dict.fromkeys(_SMALL, "Swin-L is too large for this scale, whose backbone is a small ResNet") | {
     "paper": "needs pre-trained Swin-L weights, which vislab cannot load yet"
 }
@@ -253,7 +258,10 @@ T3 = _NUMBERS.table(
     ("AP",),
     (CROWDS, CLEAN),
     label=lambda r: f"W = {r['W']}" + ("" if r["W"] else ", no refinement"),
-    changes={row: window(record["W"]) for row, record in enumerate(_NUMBERS.tables["T3"]["rows"])},
+    changes={
+        row: {} if record["W"] == WINDOW else window(record["W"])
+        for row, record in enumerate(_NUMBERS.tables["T3"]["rows"])
+    },
     baselines=dict.fromkeys(range(1, 7), 0),
     notes=(
         "The rows of one data set are one training, on clips of two frames. W = 10 is T1's offline row.",
@@ -412,6 +420,15 @@ X3 = Table(
     notes=("Row 0 is T2's last row, row 1 T1's offline row.",),
 )
 
+_DIMENSIONS = {
+    "window": Dimension("evaluation.stream.window", "0,2,4,8,10,16,20"),
+    "mode": Dimension("evaluation.stream.mode", ""),
+    "frames": Dimension("sampling.clip_length", "2,3,5"),
+    "num_queries": Dimension("model.frame_model.num_queries", "10,20,40"),
+    "match_score": Dimension("evaluation.stream.association.match_score", "0.3,0.4,0.5,0.6"),
+    "recovery_score": Dimension("evaluation.stream.association.recovery_score", "0.05,0.1,0.2,0.4"),
+}
+
 PAPER = Paper(
     key="refinevis",
     title=_NUMBERS.title,
@@ -420,6 +437,7 @@ PAPER = Paper(
     static=functools.cache(static_values),
     minutes={"smoke": 0.3, "tiny": 2.5, "small": 25.0, "paper": 1500.0},
     pretraining=PSEUDO_VIDEOS,
+    sweeps=Sweeps(_DIMENSIONS, dataset=CROWDS),
     scale_notes={
         "smoke": (
             "Scale smoke: a few training steps on four videos. It shows that all of it runs; its numbers mean nothing.",

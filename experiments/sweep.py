@@ -238,8 +238,8 @@ def print_dimensions(paper: Paper, scale: str, console: Console) -> None:
         table.add_row(name, Text(f"{dimension.path}{more}"), Text(str(axis.values)))
     console.print(table)
     console.print(
-        f"Any dotted path of the configuration can be varied, too, such as model.hidden_dim. Sweeps of {paper.key} run on "
-        f"{default_dataset(paper)} unless --data names another.",
+        f"Any dotted path of the configuration can be varied, too, such as model.hidden_dim. Sweeps of {paper.key} run "
+        f"on {default_dataset(paper)} unless --data names another.",
         style="dim", highlight=False,
     )  # fmt: skip
 

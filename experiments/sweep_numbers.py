@@ -12,6 +12,7 @@ import torch
 from vislab.data import DatasetConfig, load_dataset
 from vislab.engine.config import RunConfig
 from vislab.errors import UserError
+from vislab.losses.frame_predictions import ClipPredictions
 from vislab.metrics.numbers import bounds
 from vislab.metrics.statistics import bootstrap, mean_and_std
 from vislab.models.counts import parameter_counts
@@ -21,7 +22,6 @@ from vislab.records import RunStore
 from vislab.report.evidence import gather
 from vislab.report.frames import TRACKING
 from vislab.report.sweep_frame import Quantity
-from vislab.structures import ModelOutput
 from vislab.study.sweep_run import Measured
 
 QUANTITIES = (
@@ -99,8 +99,11 @@ def _gflops(model: ModelConfig, length: int, height: int, width: int, masks: int
     with torch.device("meta"):
         built = model.build().eval()
 
-    def predict_kept(output: ModelOutput) -> None:
-        if output.pred_masks is not None:
+    def predict_kept(output: Any) -> None:
+        if isinstance(output, ClipPredictions):  # frame by frame; refinement, a few millions, is not counted
+            for frame in range(length):
+                output.frames.masks(frame, torch.arange(min(masks, output.frames.logits.shape[1])))
+        elif output.pred_masks is not None:
             output.pred_masks(0, torch.arange(min(masks, output.pred_logits.shape[1])))
 
     return count_flops(built, length, height, width, predict_kept).total / 1e9

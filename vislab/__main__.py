@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from textwrap import indent
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -144,10 +144,10 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 class _HelpWithDials(argparse.Action):
     """--help that ends with the dials as their class explains them; read only then, to keep the command quick."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from vislab.data.synthetic.config import Dials
 
-        _, _, dials = inspect.cleandoc(Dials.__doc__ or "").partition("\n\n")
+        dials = inspect.cleandoc(Dials.__doc__ or "").partition("\n\n")[2]
         parser.epilog = f"{parser.epilog}\n\ndials, appended to a preset's name as +DIAL=VALUE:\n{indent(dials, '  ')}"
         parser.print_help()
         parser.exit()

@@ -86,6 +86,22 @@ def test_a_window_of_one_frame_is_attention_to_itself_alone() -> None:
     torch.testing.assert_close(offline[:, 4], alone)
 
 
+def test_the_control_sees_copies_of_the_frame_itself() -> None:
+    """Which is the same as attention to itself alone, in training, offline and online."""
+    layer, control = build(), build(replace(CONFIG, neighbours="same-frame"))
+    control.load_state_dict(layer.state_dict())
+    embeddings, frames = noise(2, 5, CHANNELS), torch.arange(3, 8)
+    alone = refine_windows(layer, embeddings, frames, window=1)
+    torch.testing.assert_close(control(embeddings, frames), alone)
+    torch.testing.assert_close(refine_windows(control, embeddings, frames, window=4), alone)
+    online = OnlineRefinement(control, window=4)
+    steps = [online.step(int(frame), [0, 1], embeddings[:, t]) for t, frame in enumerate(frames)]
+    torch.testing.assert_close(torch.stack(steps, dim=1), alone)
+    copies = embeddings[:, 2:3].expand(-1, 5, -1).contiguous()
+    torch.testing.assert_close(layer(copies, frames)[:, 2], alone[:, 2])
+    assert control(embeddings[:0], frames).shape == (0, 5, CHANNELS)
+
+
 def test_without_a_window_nothing_changes() -> None:
     layer, embeddings = build(), noise(2, 5, CHANNELS)
     assert refine_windows(layer, embeddings, torch.arange(5), 0) is embeddings

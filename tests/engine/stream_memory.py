@@ -1,7 +1,7 @@
 """Peak memory of inference frame by frame: python stream_memory.py fake|MODEL HEIGHT WIDTH FRAMES [FRAMES ...]
 
-MODEL: a preset of a frame-level model, at tiny scale. For each number of frames, prints a line of JSON: peak_bytes above
-what was resident before the first frame of the first video, milliseconds per frame, frames with instances.
+MODEL: a preset of a frame-level model, at tiny scale. For each number of frames, prints a line of JSON: peak_bytes
+above what was resident before the first frame of the first video, milliseconds per frame, frames with instances.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def test_scores_that_are_no_numbers_are_not_the_best() -> None:
 
 def test_clips_are_part_of_the_key_and_their_absence_leaves_old_keys_alone() -> None:
     whole = to_dict(config())
-    assert whole.pop("clips") is None and whole.pop("augmentation") is None
+    assert [whole.pop(name) for name in ("clips", "augmentation", "stream")] == [None] * 3
     assert digest(config()) == digest_of(whole)
     keys = {digest(config(clips)) for clips in (None, ClipInferenceConfig(), ClipInferenceConfig(clip_stride=3))}
     assert len(keys) == 3

@@ -72,7 +72,8 @@ def test_an_untrained_model_is_measured_and_its_predictions_are_written(tmp_path
     found = evaluate_model(FakeModel(), FakeVideos(), CONFIG, **arguments)  # type: ignore[arg-type]
     predictions = json.loads((tmp_path / "predictions.json").read_text())
     assert found["n_videos"] == 3 and {entry["video_id"] for entry in predictions} <= {10, 11, 12}
-    assert 0 <= found["infer_seconds"] <= found["eval_seconds"] and found["peak_memory_bytes"] > 2**20
+    assert 0 <= found["read_seconds"] <= found["infer_seconds"] <= found["eval_seconds"]
+    assert found["n_frames"] == 4 + 5 + 6 and found["peak_memory_bytes"] > 2**20
     again = measure(read_ground_truth(FakeVideos().ground_truth()), predictions, tmp_path)
     assert again["metrics"] == found["metrics"]
 

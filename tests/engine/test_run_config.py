@@ -19,14 +19,17 @@ from vislab.engine.config import EvalConfig, InitialWeights, RunConfig, TrainCon
 from vislab.errors import UserError
 from vislab.losses.criterion import CriterionConfig
 from vislab.losses.mask_criterion import MaskCriterionConfig
+from vislab.losses.refinevis_criterion import RefineVISCriterionConfig
 from vislab.losses.trajectory_criterion import TrajectoryCriterionConfig, tevit_losses
 from vislab.models.devis import DevisConfig
 from vislab.models.mask2former_vis import Mask2FormerVISConfig
+from vislab.models.refinevis import RefineVISConfig
 from vislab.models.seqformer import SeqFormerConfig
 from vislab.models.tevit import TeViTConfig
 from vislab.models.vistr import VisTRConfig
 from vislab.stitching.augmentation import TestTimeAugmentationConfig
 from vislab.stitching.config import ClipInferenceConfig
+from vislab.stitching.video_stream import StreamConfig
 
 DATA = DatasetConfig("synthetic-ytvis19")
 RUN = RunConfig(
@@ -49,9 +52,15 @@ DEVIS = replace(
 VISTR = replace(DEVIS, model=VisTRConfig(), sampling=SamplingConfig(clip_length=36), evaluation=EvalConfig(DATA))
 TEVIT = replace(RUN, model=TeViTConfig(), criterion=tevit_losses())
 MASK2FORMER = replace(RUN, model=Mask2FormerVISConfig(), criterion=MaskCriterionConfig())
+REFINEVIS = replace(
+    RUN,
+    model=RefineVISConfig(),
+    criterion=RefineVISCriterionConfig(),
+    evaluation=EvalConfig(DATA, stream=StreamConfig()),
+)
 
 
-@pytest.mark.parametrize("run", [RUN, DEVIS, VISTR, TEVIT, MASK2FORMER])
+@pytest.mark.parametrize("run", [RUN, DEVIS, VISTR, TEVIT, MASK2FORMER, REFINEVIS])
 def test_a_run_survives_json(run: RunConfig) -> None:
     assert from_dict(RunConfig, json.loads(json.dumps(to_dict(run)))) == run
     assert from_dict(RunConfig, to_dict(run)).eval_key == run.eval_key
@@ -102,6 +111,40 @@ def test_augmentation_is_for_whole_videos() -> None:
         replace_path(changed, "evaluation.clips", ClipInferenceConfig())
     with pytest.raises(UserError, match=r"evaluation.augmentation.short_sides is \(\), expected at least one"):
         TestTimeAugmentationConfig(())
+
+
+def test_models_of_single_frames_are_evaluated_frame_by_frame() -> None:
+    with pytest.raises(
+        UserError, match="^evaluation.stream is None, expected a StreamConfig: RefineVIS predicts single"
+    ):
+        replace(REFINEVIS, evaluation=EvalConfig(DATA))
+    with pytest.raises(
+        UserError, match="^evaluation.stream is 'StreamConfig', expected None: SeqFormerConfig takes cl"
+    ):
+        replace(RUN, evaluation=REFINEVIS.evaluation)
+    with pytest.raises(
+        UserError, match="evaluation.clips is for models of clips, expected None where evaluation.stream"
+    ):
+        replace_path(REFINEVIS, "evaluation.clips", ClipInferenceConfig())
+    with pytest.raises(UserError, match="CriterionConfig', expected RefineVISCriterionConfig, .* RefineVISConfig"):
+        replace(REFINEVIS, criterion=CriterionConfig())
+
+
+def test_a_window_of_inference_needs_something_that_refines() -> None:
+    for window in (None, 0):
+        with_changes(REFINEVIS, {"model.tar": None, "evaluation.stream.window": window})
+    expected = "^evaluation.stream.window is 4, expected None or 0 where model.tar is None"
+    with pytest.raises(UserError, match=expected):
+        with_changes(REFINEVIS, {"model.tar": None, "evaluation.stream.window": 4})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("evaluation.stream.window", 4), ("evaluation.stream.mode", "offline"), ("model.tar.window", 4)],
+)
+def test_how_a_video_is_streamed_is_no_part_of_its_training(path: str, value: Any) -> None:
+    changed = replace_path(REFINEVIS, path, value)
+    assert changed.train_key == REFINEVIS.train_key and changed.eval_key != REFINEVIS.eval_key
 
 
 def test_options_that_came_later_leave_the_keys_of_earlier_runs_alone() -> None:

@@ -114,6 +114,26 @@ def test_clips_from_which_the_trained_part_learns_nothing_are_passed_over() -> N
     assert_same_bits(state.tensors(), before)
 
 
+def test_a_model_that_reads_targets_is_told_of_them_and_of_frame_numbers() -> None:
+    told = []
+
+    class Curious(FakeModel):
+        reads_targets = True
+
+        def forward(  # type: ignore[override]
+            self, images: Tensor, padding_mask: Tensor, targets: list[Targets], frame_numbers: Tensor
+        ) -> ModelOutput:
+            told.append((targets, frame_numbers))
+            return super().forward(images, padding_mask)
+
+    state, batch = fresh_state(), load(MicroBatch(3, 0, 2))
+    state.model = Curious()
+    accumulate_gradients(state, [batch], CONFIG, 5, 3)
+    ((targets, numbers),) = told
+    assert targets is batch.targets and numbers is batch.frame_numbers
+    assert numbers.shape == (2, 2) and (numbers.diff() > 0).all()
+
+
 def test_the_journal_averages_between_lines(tmp_path: Path) -> None:
     watcher = Watcher()
     _, elapsed = run(tmp_path, watcher)

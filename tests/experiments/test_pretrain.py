@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pretrain
 import pytest
 import taformer
 import torch
@@ -17,6 +18,8 @@ from vislab.engine.config import file_sha256
 from vislab.errors import UserError
 from vislab.records import RunStore, write_json
 from vislab.study.declare import Pretraining
+from vislab.study.launch import Outcome
+from vislab.study.plan import Job
 
 
 def test_finished_pretraining_is_published(tmp_path: Path) -> None:
@@ -44,3 +47,35 @@ def test_finished_pretraining_is_published(tmp_path: Path) -> None:
 def test_a_scale_that_starts_afresh_has_nothing_to_pretrain(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--pretrain.*smoke"):
         make_weights(taformer.PAPER, "smoke", RunStore(tmp_path), "cpu", Console(quiet=True))
+
+
+def test_phases_are_made_in_order_and_start_from_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def finished(jobs: list[Job], store: RunStore, display: object, **_: object) -> Outcome:
+        (run,) = jobs[0].runs
+        made.append((run.train.steps, run.init))
+        folder = store.train_dir(run.train_key)
+        record = {"train_seconds": 60, "metrics": {}}
+        write_json(store.eval_dir(run.train_key, run.eval_key) / "result.json", record)
+        save_file({"w": torch.full((1,), float(run.train.steps))}, folder / "weights.safetensors")
+        return Outcome()
+
+    def phase(steps: int, name: str, after: Pretraining | None = None) -> Pretraining:
+        base = taformer.PAPER.base("smoke")
+        run = replace(base, train=replace(base.train, steps=steps))
+        return Pretraining(lambda scale: run, lambda scale: tmp_path / f"{name}.safetensors", after)
+
+    monkeypatch.setattr(pretrain, "launch", finished)
+    images, other = phase(1, "images"), phase(3, "other")
+    table = taformer.PAPER.tables[0]
+    rows = tuple(replace(row, pretraining=other) if row.own else row for row in table.rows)
+    paper = replace(taformer.PAPER, pretraining=phase(2, "videos", images), tables=(replace(table, rows=rows),))
+    store = RunStore(tmp_path / "runs")
+    assert make_weights(paper, "tiny", store, "cpu", Console(quiet=True)) == 0
+    assert [steps for steps, _ in made] == [3, 1, 2]
+    assert made[0][1] is made[1][1] is None and made[2][1] is not None
+    assert made[2][1].sha256 == file_sha256(tmp_path / "images.safetensors")
+    assert make_weights(paper, "tiny", store, "cpu", Console(quiet=True)) == 0 and len(made) == 3

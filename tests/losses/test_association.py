@@ -93,6 +93,16 @@ def test_terms_are_sums_over_the_objects() -> None:
     assert association_terms(keys[:0], embeddings, none, none, None)["association"] == 0
 
 
+def test_terms_under_autocast() -> None:
+    keys, embeddings = noise(2, 4).float().requires_grad_(), noise(3, 4, seed=1).float()
+    mine = torch.tensor([[True, False, False], [False, True, False]])
+    with torch.autocast("cpu", torch.bfloat16):
+        term = association_terms(keys, embeddings, mine, ~mine, None)["association"]
+    plain = association_terms(keys, embeddings, mine, ~mine, None)["association"]
+    assert term.dtype == torch.float32
+    torch.testing.assert_close(term, plain, rtol=0.05, atol=0.05)
+
+
 def test_pairs_leave_doubtful_queries_out() -> None:
     """Positives by the first few candidates; what more candidates would choose too is neither."""
     config = AssociationLossConfig(transport=OptimalTransportConfig(num_candidates=2), num_negative_candidates=5)

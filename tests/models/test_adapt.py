@@ -14,8 +14,9 @@ from vislab.blocks.clip_msda import ClipMSDAConfig
 from vislab.blocks.spatial_msda import SpatialMSDAConfig
 from vislab.blocks.vistr_mask_head import VisTRMaskHeadConfig
 from vislab.config import with_changes
-from vislab.models.adapt import adapt_weights, repeat_queries
+from vislab.models.adapt import adapt_weights, repeat_queries, to_pixel_decoder
 from vislab.models.devis import Devis, DevisConfig
+from vislab.models.encoder import Encoder, EncoderConfig, encoder_reference_points
 
 ATTENTIONS = ("encoder.layers.0.attention", "decoder.layers.2.cross_attention")
 
@@ -45,6 +46,39 @@ def test_an_image_model_starts_devis(k_temp: int, frames: int) -> None:
                 found = found.unflatten(0, (HEADS, frames - 1, 3, k_temp, coordinates))
                 for slot in range(frames - 1):
                     torch.testing.assert_close(found[:, slot], image[:, :, :k_temp])
+
+
+def test_a_detector_s_encoder_serves_a_pixel_decoder_with_levels_reversed() -> None:
+    """Same tokens, levels in the opposite order: the same outputs, in that order."""
+    shapes, channels, heads = [(6, 10), (3, 5), (2, 3)], 16, 4
+    torch.manual_seed(0)
+    detector, reversed_one = (Encoder(channels, heads, 3, EncoderConfig(num_layers=2), 0.0, None) for _ in range(2))
+    for parameter in detector.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    state = {f"encoder.{name}": tensor for name, tensor in detector.state_dict().items()}
+    state |= {
+        "level_embed": torch.randn(3, channels),
+        "input_proj.0.0.bias": torch.ones(channels),
+        "query.weight": torch.ones(1),
+    }
+    adapted = to_pixel_decoder(state, heads)
+    assert torch.equal(adapted["pixel_decoder.level_embed"], state["level_embed"].flip(0))
+    assert "pixel_decoder.input_proj.2.0.bias" in adapted and "query.weight" in adapted
+    prefix = "pixel_decoder.encoder."
+    reversed_one.load_state_dict({n.removeprefix(prefix): t for n, t in adapted.items() if n.startswith(prefix)})
+    parts = [torch.randn(1, 1, height * width, channels) for height, width in shapes]
+
+    def run(encoder: Encoder, order: list[int]) -> list[Tensor]:
+        sizes = [shapes[level] for level in order]
+        tokens = torch.cat([parts[level] for level in order], dim=2)
+        reference = encoder_reference_points(sizes, torch.ones(1, 3, 2))
+        out = encoder(tokens, torch.zeros_like(tokens), reference, torch.tensor(sizes), None)
+        return list(out.split([height * width for height, width in sizes], dim=2))
+
+    expected, found = run(detector, [0, 1, 2]), run(reversed_one, [2, 1, 0])
+    for one, other in zip(expected, reversed(found), strict=True):
+        torch.testing.assert_close(other, one)
+    assert to_pixel_decoder(adapted, heads) is adapted
 
 
 def test_a_start_without_temporal_weight_is_the_image_model_on_every_frame() -> None:

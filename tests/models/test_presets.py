@@ -9,7 +9,7 @@ import torch
 
 from vislab.blocks.temporal_msda import TemporalMSDAConfig
 from vislab.errors import UserError
-from vislab.models.presets import PRESETS, Scale, build_model, seqformer, taformer
+from vislab.models.presets import PRESETS, Scale, build_model, seqformer, taformer, with_num_classes
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -19,7 +19,11 @@ def test_every_model_builds_on_the_meta_device(name: str, scale: Scale) -> None:
     assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+FRAME_BY_FRAME = ("refinevis", "refinevis-mask2former", "refinevis-condinst", "idol", "maskdino")
+OF_CLIPS = [name for name in PRESETS if name not in FRAME_BY_FRAME]
+
+
+@pytest.mark.parametrize("name", OF_CLIPS)
 def test_the_smallest_models_run(name: str) -> None:
     model = build_model(name, "smoke").eval()
     frames = model.clip_length or 2
@@ -31,7 +35,22 @@ def test_the_smallest_models_run(name: str) -> None:
         assert output.pred_masks(0, torch.tensor([0])).shape == (1, frames, side, side)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", FRAME_BY_FRAME)
+def test_the_smallest_models_of_single_frames_run(name: str) -> None:
+    model = build_model(name, "smoke").eval()
+    padding = torch.zeros(1, 64, 64, dtype=torch.bool)
+    if name == "maskdino":
+        frames = model(torch.randn(2, 3, 64, 64), padding.expand(2, -1, -1))
+    else:
+        output = model(torch.randn(1, 2, 3, 64, 64), padding)
+        frames = output.frames
+        assert output.num_frames == 2 and (output.refine is None) == (name == "idol")
+    count = frames.logits.shape[1]
+    assert frames.logits.shape == (2, count, 8) and frames.boxes.shape == (2, count, 4)
+    assert frames.masks(1, torch.tensor([0])).shape == (1, 16, 16)
+
+
+@pytest.mark.parametrize("name", OF_CLIPS)
 def test_a_model_runs_on_the_meta_device(name: str) -> None:
     """Counting operations needs shapes only."""
     model = build_model(name, "smoke", device="meta").eval()
@@ -86,3 +105,12 @@ def test_a_slot_is_filled_before_its_fields_are_changed() -> None:
 def test_mistakes_are_named(arguments: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_model(**({"device": "meta"} | arguments))
+
+
+@pytest.mark.parametrize("name", ["seqformer", "mask2former-vis", "refinevis", "refinevis-mask2former", "idol"])
+def test_models_take_the_classes_of_a_data_set(name: str) -> None:
+    config = with_num_classes(PRESETS[name]("smoke"), 5)  # type: ignore[arg-type]
+    assert config.num_classes == 5 and with_num_classes(config, 8) == PRESETS[name]("smoke")
+    with torch.device("meta"):
+        shapes = [tuple(value.shape) for key, value in config.build().state_dict().items() if "class_head" in key]
+    assert any(shape[0] in (5, 6) for shape in shapes)  # 6: one of them no object

@@ -14,7 +14,9 @@ from vislab.blocks.temporal_attention_refinement import TARConfig
 from vislab.errors import UserError
 from vislab.losses.denoising import DenoisingConfig, make_denoising_queries
 from vislab.losses.frame_predictions import FramePredictions
+from vislab.models.mask2former_presets import mask2former_vis
 from vislab.models.maskdino import MaskDINO
+from vislab.models.presets import seqformer
 from vislab.models.refinevis import refinement_cost
 from vislab.models.refinevis_presets import (
     idol,
@@ -125,7 +127,22 @@ def test_denoising_in_training_only() -> None:
     assert model(images, padding).frames.denoising is None
     assert model(images, padding, [tiny_targets(0, 2)]).frames.denoising is None
     assert model(images, padding, targets).frames.denoising is not None
-    assert model(images, padding).frame_numbers[0].diff().tolist() == [1]
+
+
+def test_frame_numbers() -> None:
+    """As they are at inference; in training shifted, clip by clip, by less than first_frames."""
+    model, numbers = build(replace(REFINEVIS, first_frames=5)), torch.tensor([[4, 7], [0, 9]])
+    images, padding = tiny_clips(batch=2)
+    assert model(images, padding).frame_numbers.tolist() == [[0, 1], [0, 1]]
+    assert model(images, padding, None, numbers).frame_numbers.tolist() == [[4, 7], [0, 9]]
+    model.train()
+    torch.manual_seed(3)
+    shifts = torch.stack([model(images, padding, None, numbers).frame_numbers - numbers for _ in range(4)])
+    assert (shifts[..., 0] == shifts[..., 1]).all() and shifts.min() >= 0 and shifts.max() < 5
+    assert len(shifts.unique()) > 1 and (shifts[:, 0] != shifts[:, 1]).any()
+    assert model(images, padding).frame_numbers.diff().tolist() == [[1], [1]]
+    fixed = build(replace(REFINEVIS, first_frames=1)).train()
+    assert fixed(images, padding, None, numbers).frame_numbers.tolist() == numbers.tolist()
 
 
 @torch.no_grad()
@@ -192,3 +209,34 @@ def test_user_mistakes() -> None:
         replace(ON_DYNAMIC, denoising=DenoisingConfig()).build()
     with pytest.raises(UserError, match="first_frames is 0"):
         replace(REFINEVIS, first_frames=0).build()
+
+
+@torch.no_grad()
+def test_weights_of_models_of_clips_start_a_frame_level_model() -> None:
+    """All that the two have in common; what RefineVIS adds has no start."""
+    sources = {"seqformer": seqformer("tiny"), "mask2former": mask2former_vis("tiny")}
+    cases = {
+        "seqformer": (refinevis_condinst, ("association_head.", "tar.")),
+        "mask2former": (refinevis_mask2former, ("association_head.", "tar.", "frame_model.model.decoder.class_head")),
+    }
+    for name, (preset, fresh) in cases.items():
+        state, model = sources[name].build().state_dict(), preset("tiny").build()
+        own, adapted = model.state_dict(), model.adapt_weights(state)
+        missing = {key for key in own if key not in adapted or adapted[key].shape != own[key].shape}
+        assert missing == {key for key in own if key.startswith(fresh)}
+        assert model.adapt_weights(own) is own or model.adapt_weights(own) == own
+
+
+@torch.no_grad()
+def test_maskdino_counts_the_levels_of_its_decoder_from_the_coarsest() -> None:
+    state, model = seqformer("tiny").build().state_dict(), refinevis("tiny").build()
+    for name in ("sampling_offsets", "attention_weights"):
+        key = f"decoder.layers.1.cross_attention.{name}.bias"
+        numbers = torch.arange(len(state[key]), dtype=torch.float32)
+        state[key] = numbers
+        found = model.adapt_weights(state)[f"frame_model.{key}"]
+        levels = numbers.unflatten(0, (4, 3, -1)), found.unflatten(0, (4, 3, -1))
+        assert found.shape == model.state_dict()[f"frame_model.{key}"].shape
+        assert levels[0][:, 0].equal(levels[1][:, 2]) and levels[0][:, 1].equal(levels[1][:, 1])
+    adapted = model.adapt_weights(state)
+    assert adapted["frame_model.pixel_decoder.level_embed"] is state["level_embed"]

@@ -16,8 +16,8 @@ from vislab.metrics.mot import MotCounts
 from vislab.metrics.statistics import bootstrap, video_draws
 from vislab.metrics.video_ap import match
 from vislab.records import RunStore, read_json, write_json
-from vislab.report.evidence import fill_run_numbers, gather, run_devices, tracking_counts
-from vislab.report.frames import ReportRow, ReportTable, table_frame
+from vislab.report.evidence import fill_run_numbers, gather, joined, run_devices, tracking_counts
+from vislab.report.frames import Evaluation, Evidence, ReportRow, ReportTable, Source, table_frame
 
 
 def matches(seed: int) -> Matches:
@@ -86,6 +86,41 @@ def test_numbers_of_runs_are_means_without_an_interval(tmp_path: Path) -> None:
     assert cells["status"].tolist() == ["measured", "not-run", "reported-only"]
     rest = filled[filled["metric"] != "training_gpu_hours"]
     pd.testing.assert_frame_equal(rest, plain[plain["metric"] != "training_gpu_hours"])
+
+
+def test_frames_per_second_leave_out_reading(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    keys = [finish(store, 0), finish(store, 1)]
+    path = store.eval_dir(*keys[0]) / "result.json"
+    write_json(path, read_json(path) | {"n_frames": 40, "infer_seconds": 3.0, "read_seconds": 1.0})
+    first, second = gather(store, keys, ("AP",)).evaluations
+    assert first.costs["FPS"] == 20.0 and "FPS" not in second.costs
+    table = ReportTable("p", "T6", "tiny", ("FPS",), (ReportRow(0, "a", True, {"FPS": 22.3}),), ("clean",))
+    known = {(0, "clean"): gather(store, keys[:1], ())}
+    filled = fill_run_numbers(table_frame(table, known), known)
+    assert filled.loc[filled["metric"] == "FPS", ["reported", "measured"]].values.tolist() == [[22.3, 20.0]]
+
+
+def test_evaluations_that_fill_different_columns_are_one_row() -> None:
+    def part(eval_key: str, seeds: tuple[int, ...], costs: dict[str, float]) -> Evidence:
+        sources = {"AP": Source(matches(0), "AP"), "AP50": Source(matches(0), "AP50")}
+        return Evidence(tuple(Evaluation(seed, "t", f"{eval_key}{seed}", sources, costs) for seed in seeds), ("no",))
+
+    plain, refined = part("plain", (0, 1), {"FPS": 20.0, "eval_minutes": 1.0}), part("refined", (1, 2), {"FPS": 10.0})
+    columns = {"refined_AP": "AP", "refined_AP50": "AP50", "speed": "FPS"}
+    known = joined([(plain, {"frame_AP": "AP"}), (refined, columns)])
+    (only,) = known.evaluations  # the seed that has both
+    assert only.seed == 1 and known.failures == ("no",)
+    assert {name: (s.statistic, s.eval_key) for name, s in only.sources.items()} == {
+        "frame_AP": ("AP", "plain1"), "refined_AP": ("AP", "refined1"), "refined_AP50": ("AP50", "refined1")
+    }  # fmt: skip
+    assert only.costs == {"FPS": 20.0, "eval_minutes": 1.0, "speed": 10.0}
+    rows = ReportRow(0, "a", True, {"frame_AP": 30.1}), ReportRow(1, "b", True, {"frame_AP": 31.2}, baseline=0)
+    table = ReportTable("p", "T2", "tiny", ("frame_AP", "refined_AP"), rows, ("clean",))
+    frame = table_frame(table, {(0, "clean"): known, (1, "clean"): known}).set_index(["row", "metric"])
+    assert frame.loc[(0, "frame_AP"), "eval_key"] == "plain1" and frame.loc[(0, "refined_AP"), "eval_key"] == "refined1"
+    change = frame.loc[(1, "frame_AP_difference")]
+    assert change["reported"] == pytest.approx(1.1) and change["measured"] == 0 and change["eval_key"] == "plain1"
 
 
 def test_devices_of_finished_runs(tmp_path: Path) -> None:

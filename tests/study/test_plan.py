@@ -11,8 +11,8 @@ import pytest
 from vislab.engine.config import RunConfig, file_sha256
 from vislab.errors import UserError
 from vislab.records import RunStore, write_json
-from vislab.study.declare import Paper, Pretraining
-from vislab.study.plan import dataset_label, jobs, on_dataset, plan_table
+from vislab.study.declare import Paper, Pretraining, Reading
+from vislab.study.plan import dataset_label, evaluations, jobs, on_dataset, plan_table
 
 CLEAN, FAINT = "synthetic-ytvis19", "synthetic-ytvis19+faint=0.1"
 
@@ -127,3 +127,33 @@ def test_parts_that_start_fresh_are_part_of_the_key(paper: Paper, tmp_path: Path
     assert all(run.config.init is not None and run.config.init.without == ("mask_head.",) for run in parts)
     assert all(run.config.init is not None and run.config.init.without == () for run in plain)
     assert not {run.train_key for run in plain} & {run.train_key for run in parts}
+
+
+def test_a_row_may_start_elsewhere(paper: Paper, tmp_path: Path) -> None:
+    usual, other = tmp_path / "usual.safetensors", tmp_path / "other.safetensors"
+    usual.write_bytes(b"usual")
+    subject = replace(paper, pretraining=Pretraining(lambda scale: paper.base(scale), lambda scale: usual))
+    table = subject.table("T1")
+    own = replace(table.rows[1], pretraining=Pretraining(lambda scale: paper.base(scale), lambda scale: other))
+    table = replace(table, rows=(table.rows[0], own))
+    with pytest.raises(UserError, match=r"other.safetensors.*missing.*reproduce_table.py p --pretrain --scale tiny"):
+        plan_table(subject, table, "tiny", seeds=1)
+    other.write_bytes(b"other")
+    starts = {run.row.index: run.config.init for run in plan_table(subject, table, "tiny", seeds=1)}
+    assert [start.sha256 for start in starts.values() if start] == [file_sha256(usual), file_sha256(other)]
+
+
+def test_columns_that_another_evaluation_fills(paper: Paper) -> None:
+    readings = {"few_AP": Reading("AP", {"evaluation.top_k": 2}), "few_AP50": Reading("AP50", {"evaluation.top_k": 2})}
+    table = replace(
+        paper.table("T1"), columns=("few_AP", "few_AP50", "AP", "params_M"), static=("params_M",), readings=readings
+    )
+    own, few = evaluations(table)
+    assert own == ({}, {"AP": "AP"}) and few == ({"evaluation.top_k": 2}, {"few_AP": "AP", "few_AP50": "AP50"})
+    planned = plan_table(paper, table, "tiny", seeds=2)
+    assert len(planned) == 2 * len(plan_table(paper, paper.table("T1"), "tiny", seeds=2))
+    first, second = planned[:2]
+    assert first.train_key == second.train_key and first.eval_key != second.eval_key
+    assert (first.config.evaluation.top_k, second.config.evaluation.top_k) == (10, 2)
+    assert first.columns == {"AP": "AP"} and second.columns == few[1]
+    assert evaluations(paper.table("T1")) == [({}, {})] and planned[2].row is first.row

@@ -44,7 +44,7 @@ def contrastive_terms(keys: Tensor, embeddings: Tensor, positives: Tensor, negat
     keys: (N, E). embeddings: (Q, E), of which positives and negatives, (N, Q) bool, are the object's k+ and k-. Returns
     (N,). The double sum is a product of two.
     """
-    products = keys @ embeddings.T
+    products = at_least_float(keys @ embeddings.T)  # under autocast the product is of half precision
     paired = positives.any(1) & negatives.any(1)
     against = products[paired].masked_fill(~negatives[paired], -torch.inf).logsumexp(1)
     towards = (-products[paired]).masked_fill(~positives[paired], -torch.inf).logsumexp(1)

@@ -112,6 +112,28 @@ def from_query_decomposition(state: State) -> State:
     return renamed
 
 
+def to_pixel_decoder(state: State, num_heads: int) -> State:
+    """A deformable detector's encoder for Mask2Former's pixel decoder, which has its levels the other way round.
+
+    Where the number of levels differs, nothing of the encoder fits. Other states pass unchanged.
+    """
+    if "encoder.layers.0.attention.spatial.sampling_offsets.weight" not in state:
+        return state
+    num_levels, renamed = len(state["level_embed"]), State()
+    for name, tensor in state.items():
+        projection = re.fullmatch(r"input_proj\.(\d+)(\..+)", name)
+        if projection is not None:
+            name = f"pixel_decoder.input_proj.{num_levels - 1 - int(projection[1])}{projection[2]}"
+        elif name == "level_embed":
+            name, tensor = f"pixel_decoder.{name}", tensor.flip(0)
+        elif name.startswith("encoder."):
+            name = f"pixel_decoder.{name}"
+            if any(kind in name for kind in COORDINATES):
+                tensor = tensor.unflatten(0, (num_heads, num_levels, -1)).flip(1).flatten(0, 2)
+        renamed[name] = tensor
+    return renamed
+
+
 def repeat_queries(rows: Tensor, num_queries: int, num_frames: int) -> Tensor | None:
     """Rows of an image model's queries (Q', ...) for every frame: num_queries of them, evenly spaced, the same in each
     frame (DeVIS src/util/weights_loading_utils.py takes every k-th), (T * Q, ...). None if there are too few."""

@@ -59,8 +59,8 @@ class Mask2FormerFrames(nn.Module):
         return outputs[-1]
 
     def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a Mask2Former, of images or of clips."""
-        return {f"model.{name}": value for name, value in state.items()}
+        """Weights of a Mask2Former, of images or of clips, or of what that can start from."""
+        return {f"model.{name}": value for name, value in self.model.adapt_weights(state).items()}
 
     def _output(self, prediction: Prediction, share: Tensor) -> FramePredictions:
         """share: (F, 2), unpadded part of width and height."""

@@ -14,6 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vislab.errors import UserError
+from vislab.models.adapt import to_pixel_decoder
 from vislab.models.backbones import RESNET50, BackboneConfig
 from vislab.models.encoder import EncoderConfig
 from vislab.models.masked_decoder import MaskedDecoder, MaskedDecoderConfig, Prediction
@@ -92,6 +93,10 @@ class Mask2FormerVIS(nn.Module):
         outputs = [self._output(prediction, num_frames) for prediction in self.decoder(features)]
         outputs[-1].aux_outputs = outputs[:-1]
         return outputs[-1]
+
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Backbone and encoder of a deformable detector; a Mask2Former's weights pass unchanged."""
+        return to_pixel_decoder(state, self.config.num_heads)
 
     def _output(self, prediction: Prediction, num_frames: int) -> ModelOutput:
         logits = prediction.logits

@@ -128,15 +128,15 @@ def _costs(result: dict[str, Any]) -> dict[str, float]:
         "eval_minutes": result.get("eval_seconds", math.nan) / 60,
         "peak_memory_GiB": result.get("peak_memory_bytes", math.nan) / 2**30,
         "training_gpu_hours": seconds / 3600,
-        "FPS": _frames_per_second(result),
+        **_speed(result),
     }
 
 
-def _frames_per_second(result: Mapping[str, Any]) -> float:
-    """Of inference without reading frames; NaN of evaluations that did not note it."""
+def _speed(result: Mapping[str, Any]) -> dict[str, float]:
+    """Frames per second of inference without reading them; evaluations of earlier versions did not note it."""
     if "read_seconds" not in result:
-        return math.nan
-    return result["n_frames"] / (result["infer_seconds"] - result["read_seconds"])
+        return {}
+    return {"FPS": result["n_frames"] / (result["infer_seconds"] - result["read_seconds"])}
 
 
 def joined(parts: Sequence[tuple[Evidence, Mapping[str, str]]]) -> Evidence:
@@ -173,7 +173,7 @@ def fill_run_numbers(
     filled = frame.copy()
     for index, line in frame[frame["metric"].isin(list(columns)) & (frame["status"] == "measured")].iterrows():
         runs = evidence[line["row"], line["dataset"]].evaluations
-        mean, std = mean_and_std([run.costs[line["metric"]] for run in runs])
+        mean, std = mean_and_std([run.costs.get(line["metric"], math.nan) for run in runs])
         cells = {
             "measured": round(mean, DECIMALS),
             "std": round(std, DECIMALS),

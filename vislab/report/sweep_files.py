@@ -11,7 +11,7 @@ import pandas as pd
 from vislab.errors import UserError
 from vislab.records import atomic_path
 from vislab.report.markdown import escape
-from vislab.report.sweep_frame import Quantity
+from vislab.report.sweep_frame import ESTIMATE, Quantity
 from vislab.report.sweep_plots import Sweep, missing_sweep_plots, write_sweep_plots
 
 MOST_LINES = 20  # of the summary's table
@@ -23,12 +23,12 @@ def write_sweep(sweep: Sweep, title: str, notes: Sequence[str], folder: Path) ->
     written = []
     try:
         with atomic_path(folder / "trials.csv") as temporary:
-            sweep.frame.to_csv(temporary, index=False, lineterminator="\n")
+            _compact(sweep.frame).to_csv(temporary, index=False, lineterminator="\n")
         if importlib.util.find_spec("pyarrow") is None:
             missing.append("no trials.parquet: pyarrow is not installed (pip install 'vislab[sweeps]')")
         else:
             with atomic_path(folder / "trials.parquet") as temporary:
-                _plain(sweep.frame).to_parquet(temporary, index=False)
+                _plain(_compact(sweep.frame)).to_parquet(temporary, index=False)
             written.append(folder / "trials.parquet")
         with atomic_path(folder / "summary.md") as temporary:
             temporary.write_text(summary(sweep, title, notes), encoding="utf-8")
@@ -91,6 +91,12 @@ def _text(value: object) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without spreads and intervals that no trial has."""
+    parts = tuple(f"_{part}" for part in ESTIMATE)
+    return frame.drop(columns=[name for name in frame if str(name).endswith(parts) and frame[name].isna().all()])
 
 
 def _plain(frame: pd.DataFrame) -> pd.DataFrame:

@@ -72,7 +72,7 @@ def best_trials(frame: pd.DataFrame, objectives: Mapping[str, bool]) -> np.ndarr
 
 def _line(record: TrialRecord, axes: Sequence[str], quantities: Sequence[Quantity]) -> dict[str, Any]:
     line: dict[str, Any] = {"trial": record.number, "state": record.state}
-    line |= {axis: record.point.get(axis) for axis in axes}
+    line |= {axis: "none" if record.point.get(axis, "") is None else record.point.get(axis) for axis in axes}
     for each in quantities:
         estimate = record.measured.get(each.name, {})
         line[each.name] = _rounded(estimate.get("value"))

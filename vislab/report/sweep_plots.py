@@ -6,7 +6,7 @@ Shape letters: n trials.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ def write_sweep_plots(sweep: Sweep, folder: Path) -> list[Path]:
 def missing_sweep_plots(sweep: Sweep) -> list[str]:
     """Why there is no figure, for each kind that is left out."""
     if len(sweep.complete) < 2:
-        return ["all: fewer than two trials are complete"]
+        return ["anything: fewer than two trials are complete"]
     names = {name.partition(" ")[0] for name, _ in _figures(sweep)}
     reasons = []
     if "cost" not in names:
@@ -113,24 +113,27 @@ def _figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[Figure], None]]]:
 
 def _draw_axis(figure: Figure, sweep: Sweep, quantity: Quantity, axis: Axis) -> None:
     """Points with intervals; lines through equal values of another axis if there is one with few values, else the
-    mean over everything else."""
+    means over everything else."""
     panel, trials = figure.subplots(), sweep.complete
     places, ticks = _places(trials[axis.name])
     points = trials.assign(place=places)
+    ordered = all(map(_is_number, trials[axis.name]))  # others stand side by side, with nothing between them
     split = _splitting_axis(sweep, axis)
     if split is None:
         _draw_points(panel, points, quantity, COLOURS[0], MARKERS[0])
         means = points.groupby("place")[quantity.name].mean()
         if len(means) < len(points):
-            panel.plot(means.index, means.to_numpy(), color="0.3", label="mean over the others")
+            look: dict[str, Any] = {"linestyle": "-"} if ordered else {"marker": "_", "markersize": 14, "linestyle": ""}
+            panel.plot(means.index, means.to_numpy(), color="0.2", label="mean over the others", **look)
     else:
+        step = 0.0 if axis.log else 0.02 * float(places.max() - places.min())
         for number, (value, group) in enumerate(points.groupby(split.name, dropna=False)):
-            ordered = group.sort_values("place")
-            colour, marker = COLOURS[number], MARKERS[number]
-            means = ordered.groupby("place")[quantity.name].mean()
-            panel.plot(means.index, means.to_numpy(), LINES[number], color=colour)
-            shift = (number - (trials[split.name].nunique(dropna=False) - 1) / 2) * 0.02 * _width(places, axis.log)
-            _draw_points(panel, ordered, quantity, colour, marker, f"{split.label} {_text(value)}", shift)
+            shift = (number - (trials[split.name].nunique(dropna=False) - 1) / 2) * step
+            means = group.groupby("place")[quantity.name].mean()
+            look = {"color": COLOURS[number], "linestyle": LINES[number] if ordered else "", "marker": MARKERS[number]}
+            label = f"{split.label} {_text(value)}"
+            panel.plot(means.index + shift, means.to_numpy(), markersize=3, label=label, **look)
+            _draw_points(panel, group, quantity, COLOURS[number], MARKERS[number], shift=shift)
     _set_ticks(panel, ticks, axis)
     panel.set(xlabel=axis.label, ylabel=quantity.label)
     _legend(figure, panel)
@@ -159,12 +162,12 @@ def _draw_cost(figure: Figure, sweep: Sweep, gain: Quantity, cost: Quantity) -> 
     panel, trials = figure.subplots(), sweep.complete
     points = trials.assign(place=trials[cost.name])
     front = points[best_trials(points, {gain.name: True, cost.name: False})].sort_values("place")
-    panel.step(front["place"], front[gain.name], where="post", color=COLOURS[1], label="Pareto front")
+    panel.step(front["place"], front[gain.name], where="post", color=COLOURS[1], label="Pareto front (trial no.)")
     _draw_points(panel, points, gain, "0.6", MARKERS[0], "trial")
     _draw_points(panel, front, gain, COLOURS[1], MARKERS[1])
     for _, trial in front.iterrows():
-        text = ", ".join(_text(trial[axis.name]) for axis in sweep.axes)
-        panel.annotate(text, (trial["place"], trial[gain.name]), (2, 3), textcoords="offset points", fontsize=5.5)
+        place = trial["place"], trial[gain.name]
+        panel.annotate(str(trial["trial"]), place, (2, 3), textcoords="offset points", fontsize=6)
     panel.set(xlabel=cost.label, ylabel=gain.label)
     panel.margins(x=0.1)
     _legend(figure, panel)
@@ -184,7 +187,7 @@ def _draw_heat(figure: Figure, trials: pd.DataFrame, quantity: Quantity, axes: t
             value = values[row, column]
             colour = "black" if value > middle else "white"
             panel.text(column, row, f"{value:.3g}", ha="center", va="center", color=colour, fontsize=6)
-    panel.set_xticks(range(len(table.columns)), [_text(value) for value in table.columns])
+    panel.set_xticks(range(len(table.columns)), [_text(value) for value in table.columns], **_turned(table.columns))
     panel.set_yticks(range(len(table.index)), [_text(value) for value in table.index])
     panel.set(xlabel=across.label, ylabel=down.label)
     panel.grid(visible=False)
@@ -225,7 +228,8 @@ def _draw_parallel(figure: Figure, sweep: Sweep, axes: Sequence[Axis]) -> None:
     for place, (_, ticks) in enumerate(columns):
         panel.axvline(place, color="0.3", linewidth=0.6)
         for height, text in ticks:
-            panel.annotate(text, (place, height), (2, 0), textcoords="offset points", fontsize=6, va="center")
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+            panel.annotate(text, (place, height), (2, 0), textcoords="offset points", fontsize=6, va="center", bbox=box)
     panel.set_xticks(range(len(columns)), labels)
     panel.set(yticks=[], xlim=(-0.05, len(columns) - 1 + 0.25), ylim=(-0.05, 1.05))
     panel.spines[["left", "bottom"]].set_visible(False)
@@ -264,15 +268,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
 
 
-def _width(places: np.ndarray, log: bool) -> float:
-    return 0.0 if log else float(places.max() - places.min())
-
-
 def _set_ticks(panel: Axes, ticks: list[tuple[float, str]] | None, axis: Axis) -> None:
     if axis.log:
         panel.set_xscale("log")
     elif ticks is not None:
-        panel.set_xticks([place for place, _ in ticks], [text for _, text in ticks])
+        panel.set_xticks(
+            [place for place, _ in ticks], [text for _, text in ticks], **_turned(text for _, text in ticks)
+        )
+        panel.margins(x=0.08)
+
+
+def _turned(labels: Iterable[Any]) -> dict[str, Any]:
+    """Long labels do not fit side by side."""
+    return {"rotation": 20, "ha": "right"} if sum(len(_text(label)) + 2 for label in labels) > 40 else {}
 
 
 def _text(value: Any) -> str:
@@ -284,7 +292,7 @@ def _text(value: Any) -> str:
 def _legend(figure: Figure, panel: Axes) -> None:
     handles, labels = panel.get_legend_handles_labels()
     if len(labels) > 0:
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 3))
+        figure.legend(handles, labels, loc="outside upper center", ncols=2 if len(labels) == 4 else min(len(labels), 3))
 
 
 def _file_name(name: str) -> str:

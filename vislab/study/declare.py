@@ -39,6 +39,15 @@ class AtScale:
 
     value: Callable[[str], Any]
 
+    @classmethod
+    def of(cls, **values: Any) -> AtScale:
+        """A change at each scale that is named, and none at the others."""
+        return cls(lambda scale: values.get(scale, _unchanged))
+
+
+def _unchanged(held: Any) -> Any:
+    return held
+
 
 @dataclass(frozen=True)
 class Row:

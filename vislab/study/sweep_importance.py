@@ -32,7 +32,8 @@ def importances(study: Study, names: Sequence[str], trials: Sequence[FrozenTrial
     found = []
     for index, direction in enumerate(study.directions):
         sign = -1.0 if direction.name == "MAXIMIZE" else 1.0  # with a target, less counts as better
-        found.append(_ped_anova(study, names, index, sign) if len(complete) >= 4 else {})
+        enough = len(complete) >= 4 and len({trial.values[index] for trial in complete}) > 1
+        found.append(_ped_anova(study, names, index, sign) if enough else {})
     return found, "PED-ANOVA importance, %"
 
 

@@ -115,8 +115,9 @@ class TrialQueue:
 
     def take(self) -> Taken | None:
         """The next trial, with its values; None if none is left to take at the moment."""
-        self.give_back_orphans()
         known = self.storage.get_all_trials(self._id, deepcopy=False)
+        if self._give_back_orphans(known):
+            known = self.storage.get_all_trials(self._id, deepcopy=False)
         for trial, rank in self._ranks(known):
             if trial.state == TrialState.WAITING and rank < self.total and self._claim(trial):
                 return self._with_values(trial.number, trial._trial_id, rank)
@@ -149,14 +150,13 @@ class TrialQueue:
 
     def give_back_orphans(self) -> None:
         """What nobody works on any more waits again."""
-        for trial in self._running_elsewhere():
-            if self._is_orphan(trial) and self._unchanged(trial):
-                self._give_back(trial._trial_id)
+        self._give_back_orphans(self.storage.get_all_trials(self._id, deepcopy=False))
 
     def may_come(self) -> bool:
         """Whether waiting makes sense though there was nothing to take: somebody may just have given a trial back, or
         a process of another machine that runs one has not yet been seen alive. Those that were are left to finish."""
-        unseen = any(not self._seen_alive(trial) for trial in self._running_elsewhere())
+        known = self.storage.get_all_trials(self._id, deepcopy=False)
+        unseen = any(not self._seen_alive(trial) for trial in self._running_elsewhere(known))
         return unseen or self.counts().waiting > 0
 
     def retry_failed(self) -> int:
@@ -239,9 +239,17 @@ class TrialQueue:
         now = self.storage.get_trial(seen._trial_id)
         return now.state == TrialState.RUNNING and now.user_attrs.get(OWNER) == seen.user_attrs.get(OWNER)
 
-    def _running_elsewhere(self) -> list[FrozenTrial]:
-        running = self.storage.get_all_trials(self._id, deepcopy=False, states=(TrialState.RUNNING,))
-        return [trial for trial in running if trial._trial_id not in self._held.values()]
+    def _running_elsewhere(self, known: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        held = self._held.values()
+        return [trial for trial in known if trial.state == TrialState.RUNNING and trial._trial_id not in held]
+
+    def _give_back_orphans(self, known: Sequence[FrozenTrial]) -> bool:
+        """Whether there were any."""
+        orphans = [trial for trial in self._running_elsewhere(known) if self._is_orphan(trial)]
+        for trial in orphans:
+            if self._unchanged(trial):
+                self._give_back(trial._trial_id)
+        return bool(orphans)
 
     def _is_orphan(self, trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(OWNER, "")

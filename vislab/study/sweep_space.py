@@ -155,21 +155,35 @@ def _axis(name: str, text: str, dimensions: Mapping[str, Dimension], base: RunCo
 
 def _fits(base: RunConfig, path: str, value: Any) -> bool:
     try:
-        with_changes(base, {path: value})
+        _build(with_changes(base, {path: value}), path)
     except UserError:
         return False
     return True
 
 
+def _build(run: RunConfig, path: str) -> None:
+    """Raises UserError where the model cannot be built with what the path has been set to."""
+    if path.startswith("model"):
+        with torch.device("meta"):
+            run.model.build()
+
+
 def _check(space: Space) -> None:
-    """Every value of a list and both ends of a range must give a model, the other axes at their first value."""
-    first = {axis.name: axis.values.ends()[0] for axis in space.axes}
+    """Every value of a list and both ends of a range must give a model, with the other axes at their first value or
+    with them at their last."""
+    ends = {axis.name: axis.values.ends() for axis in space.axes}
+    first, last = ({name: values[end] for name, values in ends.items()} for end in (0, -1))
     for axis in space.axes:
-        for value in axis.values.ends():
-            try:
-                run = space.configure(first | {axis.name: value})
-                if axis.path.startswith("model"):
-                    with torch.device("meta"):
-                        run.model.build()
-            except UserError as error:
-                raise UserError(f"--over {axis.name}={shown(value)}: {error}") from None
+        for value in ends[axis.name]:
+            wrong = _wrong(space, axis, first | {axis.name: value})
+            if wrong and _wrong(space, axis, last | {axis.name: value}):
+                raise UserError(f"--over {axis.name}={shown(value)}: {wrong}")
+
+
+def _wrong(space: Space, axis: Axis, point: Point) -> str:
+    """What is wrong with the run at a point, empty if nothing is."""
+    try:
+        _build(space.configure(point), axis.path)
+    except UserError as error:
+        return str(error)
+    return ""

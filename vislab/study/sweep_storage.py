@@ -54,7 +54,7 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, SQLAlchemyError, ConnectionError, OSError) as error:
-        cause = error.__cause__ or error
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         reason = " ".join(str(getattr(cause, "orig", None) or cause).split()) or type(cause).__name__
         raise UserError(f"--storage {without_password(url)}: cannot be used ({reason[:200]})") from error
     except Exception as error:
