@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sweep_numbers import measurer, needs_runs, quantities, tracking_needed
 
-from vislab.engine.config import RunConfig
+from vislab.engine.config import RunConfig, TrainConfig
 from vislab.errors import UserError
 from vislab.records import RunStore
 from vislab.report.sweep_frame import Quantity
@@ -150,12 +150,13 @@ def set_up(paper: Paper, wish: Wish, name: str | None, identity_of: Callable[[st
         total = min(wish.trials or len(cells), len(cells))
     if total is None:
         raise UserError("--trials is missing: say how many to try, as this is no grid")
-    _check_pruner(wish, objectives, base)
+    train = _first_run(space).train
+    _check_pruner(wish, objectives, train)
     directions: tuple[Literal["minimize", "maximize"], ...] = tuple(
         "maximize" if each.more_is_better else "minimize" for each in objectives
     )
-    first = rungs(base.train)[:1] or (base.train.steps,)
-    resources = first[0], max(first[0], wish.seeds * base.train.steps)
+    first = (*rungs(train), train.steps)[0]
+    resources = max(1, first), max(1, first, wish.seeds * train.steps)
     rules = Rules(space.axes, sampler, wish.pruner, directions, cells if sampler == "grid" and cells else (), resources)
     return Setup(paper, wish, name, space, objectives, rules, total)
 
@@ -184,17 +185,25 @@ def _sampler(wish: Wish, space: Space, cells: int | None, known: Mapping[str, An
     return "grid" if cells is not None and (wish.trials is None or wish.trials >= cells) else "tpe"
 
 
-def _check_pruner(wish: Wish, objectives: Sequence[Quantity], base: RunConfig) -> None:
+def _check_pruner(wish: Wish, objectives: Sequence[Quantity], train: TrainConfig) -> None:
     if wish.pruner == "none":
         return
     if [each.name for each in objectives] != ["AP"]:
         names = ",".join(each.name for each in objectives)
         raise UserError(f"--pruner {wish.pruner} judges by AP alone, but --objectives is {names}")
-    if wish.seeds == 1 and not rungs(base.train):
+    if wish.seeds == 1 and not rungs(train):
         raise UserError(
             f"--pruner {wish.pruner} has nothing to judge by: there is one seed and no checkpoint before the last step "
-            f"(train.checkpoint_every is {base.train.checkpoint_every}, train.steps {base.train.steps}); use --seeds 2"
+            f"(train.checkpoint_every is {train.checkpoint_every}, train.steps {train.steps}); use --seeds 2"
         )
+
+
+def _first_run(space: Space) -> RunConfig:
+    """A run of the sweep; its schedule is that of all, unless the schedule is varied."""
+    try:
+        return space.configure({axis.name: axis.values.ends()[0] for axis in space.axes})
+    except UserError:
+        return space.base
 
 
 def _exists(base: RunConfig, path: str) -> bool:

@@ -48,7 +48,7 @@ def test_a_killed_sweep_ends_whole(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["sqlite", "postgresql"])
 def test_fifty_kills_of_runs_that_train(tmp_path: Path, storage: str) -> None:
-    """Every number is that of a sweep that nobody killed, since runs resume bit by bit."""
+    """That a run which was killed ends bit by bit as one that was not is tested in tests/engine/test_kill.py."""
     if storage == "sqlite":
         found = killed_sweep(tmp_path, 50, 100, 4.0, f"sqlite:///{tmp_path}/sweeps.db", "--real", seconds=0)
     else:

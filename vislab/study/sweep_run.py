@@ -133,7 +133,6 @@ class _TrialSource:
         self.works: dict[int, _Work] = {}  # by number of the trial
         self.ready: list[_Leg] = []
         self.active: dict[str, int] = Counter()  # train_key -> jobs at work on it
-        self.done: set[LegKey] = set()
         self.deaths: Counter[LegKey] = Counter()
         self.look_again = -SECONDS_BETWEEN_LOOKS
 
@@ -162,7 +161,8 @@ class _TrialSource:
     def died(self, job: Job, sentence: str) -> bool:
         leg = _Leg(job.runs[0], job.pause_at)
         self.deaths[leg.key] += 1
-        if self.deaths[leg.key] > DEATHS_ALLOWED:
+        wanted = any(leg.key in work.pending for work in self.works.values())
+        if not wanted or self.deaths[leg.key] > DEATHS_ALLOWED:
             return False
         self.active[job.train_key] -= 1
         self.ready.insert(0, leg)
@@ -172,7 +172,6 @@ class _TrialSource:
         key = _Leg(job.runs[0], job.pause_at).key
         self.active[job.train_key] -= 1
         self.look_again = -SECONDS_BETWEEN_LOOKS
-        self.done.add(key)
         for work in [work for work in self.works.values() if key in work.pending]:
             if failed:
                 self._end(work, TrialState.FAIL, note=next(iter(failed.values())))
@@ -194,7 +193,7 @@ class _TrialSource:
 
     def _start_stage(self, work: _Work) -> None:
         """Ask for what the stage lacks; if that is nothing, go on."""
-        missing = [leg for leg in work.stages[0].legs if leg.key not in self.done and not self._is_done(leg)]
+        missing = [leg for leg in work.stages[0].legs if not self._is_done(leg)]
         work.pending = {leg.key for leg in missing}
         asked = {leg.key for leg in self.ready} | {
             key for other in self.works.values() if other is not work for key in other.pending
