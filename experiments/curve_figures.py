@@ -25,7 +25,7 @@ CURVES: dict[str, dict[str, TableFigure]] = {
     "taformer": {"T7": _curve(taformer.T7, "$K_{inter}$", {0: 1, 1: 2, 2: 3, 3: 4})},
     "ifr": {"F4": _curve(ifr.F4, r"$\lambda_e$", dict(enumerate(ifr.CROSS_FRAME_WEIGHTS)), _TRACKED)},
     "tevit": {
-        "T8": _curve(tevit.T8, "messenger tokens", {0: 8, 1: 16, 2: 32}),
+        "T8": _curve(tevit.T8, "messenger tokens, in the paper's numbers", {0: 8, 1: 16, 2: 32}),
         "T9": _curve(tevit.T9, "frames of a training clip", {0: 2, 1: 3, 2: 5, 3: 7}),
     },
 }

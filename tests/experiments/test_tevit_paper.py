@@ -75,6 +75,8 @@ def test_backbones() -> None:
     assert kinds == [type(None), FrameConvolutionConfig, FrameTransformerConfig, MessengerShiftConfig]
     assert [configuration(tevit.T7, row).model.backbone.num_tokens for row in range(4)] == [0, 0, 0, 32]
     assert [configuration(tevit.T8, row).model.backbone.num_tokens for row in range(3)] == [8, 16, 32]
+    assert [configuration(tevit.T8, row, "tiny").model.backbone.num_tokens for row in range(3)] == [4, 8, 16]
+    assert configuration(tevit.T8, 0, "tiny").train_key == PAPER.base("tiny").train_key
     for row, mode in ((2, "spatial"), (3, "spatiotemporal")):
         for scale in SCALES:
             model = configuration(tevit.T11, row, scale).model
@@ -130,7 +132,7 @@ def test_tables_10_and_12_are_one_training(scale: str) -> None:
 def test_rows_that_the_paper_prints_twice_share_one_training(
     first: tuple[Table, int], second: tuple[Table, int]
 ) -> None:
-    assert configuration(*first, "tiny").train_key == configuration(*second, "tiny").train_key
+    assert configuration(*first, "small").train_key == configuration(*second, "small").train_key
     assert first[0].row(first[1]).reported["AP"] == second[0].row(second[1]).reported["AP"]
 
 

@@ -12,8 +12,9 @@ from vislab.models.tevit import TeViTConfig
 
 Scale = Literal["smoke", "tiny", "small", "paper"]
 
+# one token for each direction and stride: a small frame has 15 keys to attend to beside them, the paper's has 240
 TINY_MSGSHIFT = MsgShiftConfig(
-    widths=(16, 32, 48, 64), num_heads=(1, 2, 3, 4), feed_forward_ratios=(4, 4, 4, 4), drop_path=0.0
+    widths=(16, 32, 48, 64), num_heads=(1, 2, 3, 4), feed_forward_ratios=(4, 4, 4, 4), drop_path=0.0, num_tokens=4
 )
 SMALL_MSGSHIFT = MsgShiftConfig(widths=(32, 64, 160, 256))  # PVT v2-B0
 TINY_PYRAMID_RESNET = PyramidResNetConfig(
