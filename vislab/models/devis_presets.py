@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from vislab.blocks.clip_msda import ClipMSDAConfig
 from vislab.blocks.vistr_mask_head import VisTRMaskHeadConfig
 from vislab.models.backbones import SMALL_RESNET, TINY_RESNET
 from vislab.models.devis import DevisConfig
 from vislab.models.encoder import EncoderConfig
+from vislab.models.scale import Scale
 from vislab.models.trajectory_decoder import TrajectoryDecoderConfig
 from vislab.models.vistr import VisTRConfig
-
-if TYPE_CHECKING:
-    from vislab.models.presets import Scale
 
 
 def devis(scale: Scale = "paper") -> DevisConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from vislab.blocks.inter_frame_recurrent import InterFrameRecurrentConfig
 from vislab.blocks.volumetric_queries import VolumetricQueriesConfig
@@ -11,9 +10,7 @@ from vislab.models.backbones import SMALL_RESNET, SWIN_LARGE, TINY_RESNET, ResNe
 from vislab.models.encoder import EncoderConfig
 from vislab.models.mask2former_vis import Mask2FormerVISConfig
 from vislab.models.masked_decoder import MaskedDecoderConfig
-
-if TYPE_CHECKING:
-    from vislab.models.presets import Scale
+from vislab.models.scale import Scale
 
 # facebookresearch/Mask2Former configs/youtubevis_2019: nothing is frozen, and these Swins
 MASK2FORMER_RESNET50 = ResNetConfig(frozen_stages=0)

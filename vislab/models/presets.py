@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -23,12 +23,11 @@ from vislab.models.maskdino import MaskDINOConfig
 from vislab.models.query_decoder import DecoderConfig
 from vislab.models.refinevis import RefineVISConfig
 from vislab.models.refinevis_presets import idol, maskdino, refinevis, refinevis_condinst, refinevis_mask2former
+from vislab.models.scale import Scale
 from vislab.models.seqformer import MaskHeadConfig, SeqFormerConfig
 from vislab.models.tevit import TeViTConfig
 from vislab.models.tevit_presets import queryinst, tevit, tevit_r50
 from vislab.models.vistr import VisTRConfig
-
-Scale = Literal["smoke", "tiny", "small", "paper"]
 
 
 def seqformer(scale: Scale = "paper") -> SeqFormerConfig:

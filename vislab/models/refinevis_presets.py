@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from vislab.blocks.temporal_attention_refinement import TARConfig
 from vislab.losses.denoising import DenoisingConfig
@@ -15,10 +14,8 @@ from vislab.models.mask2former_presets import mask2former_vis
 from vislab.models.maskdino import MaskDINOConfig
 from vislab.models.maskdino_decoder import MaskDINODecoderConfig
 from vislab.models.refinevis import FrameModelConfig, RefineVISConfig
+from vislab.models.scale import Scale
 from vislab.models.seqformer import MaskHeadConfig
-
-if TYPE_CHECKING:
-    from vislab.models.presets import Scale
 
 
 def maskdino(scale: Scale = "paper") -> MaskDINOConfig:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 from vislab.blocks.region_mask_head import RegionMaskHeadConfig
 from vislab.models.msgshift import MsgShiftConfig
 from vislab.models.pyramid_resnet import PyramidResNetConfig
+from vislab.models.scale import Scale
 from vislab.models.tevit import TeViTConfig
-
-Scale = Literal["smoke", "tiny", "small", "paper"]
 
 # one token for each direction and stride: a small frame has 15 keys to attend to beside them, the paper's has 240
 TINY_MSGSHIFT = MsgShiftConfig(
