@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from costs import million_parameters
 from scales import CLEAN, COCO_IMAGES, STILLS, WEIGHTS, YTVIS19_FRAMES, at_scale
 
 from vislab.blocks.clip_msda import other_frames
@@ -27,7 +28,6 @@ from vislab.engine.config import InitialWeights, RunConfig
 from vislab.losses.trajectory_criterion import TrajectoryCriterionConfig
 from vislab.losses.trajectory_matching import TrajectoryMatcherConfig
 from vislab.models.backbones import SWIN_LARGE
-from vislab.models.counts import parameter_counts
 from vislab.models.devis import DevisConfig
 from vislab.models.presets import Scale, deformable_detr, devis, vistr
 from vislab.models.vistr import VisTRConfig, attention_matrix_bytes
@@ -122,8 +122,7 @@ def pretraining(scale: Scale) -> RunConfig | None:
 
 def static_values(run: RunConfig) -> dict[str, float]:
     """Millions of distinct parameters, frozen ones included, as DeVIS counts them."""
-    with torch.device("meta"):
-        return {"params_M": parameter_counts(run.model.build())["unique"] / 1e6}
+    return {"params_M": million_parameters(run.model)}
 
 
 # What T1's rows take away from the final model, last addition first. Which settings belong to which row is that of the

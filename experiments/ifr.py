@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from costs import inference_flops, million_parameters, padded_size
 from paper_numbers import PaperNumbers
 from scales import CLEAN, COCO_IMAGES, STILLS, WEIGHTS, at_scale
 
@@ -23,8 +24,6 @@ from vislab.engine.config import InitialWeights, RunConfig
 from vislab.losses.mask_criterion import MaskCriterionConfig
 from vislab.losses.mask_matching import MaskMatcherConfig
 from vislab.losses.point_sampling import PointSamplingConfig
-from vislab.models.counts import parameter_counts
-from vislab.models.flops import count_flops
 from vislab.models.mask2former_presets import IFR_BACKBONES
 from vislab.models.mask2former_vis import Mask2FormerVIS, Mask2FormerVISConfig, parameter_parts
 from vislab.models.presets import Scale, ifr, mask2former_vis
@@ -75,7 +74,7 @@ def pretraining(scale: Scale) -> RunConfig | None:
     """Mask2Former on still images, once for all rows; None: rows start afresh.
 
     paper: 50 epochs of COCO with drops near the end, as Mask2Former is trained (configs/coco/instance-segmentation).
-    What IFR adds to it starts afresh (section 4.1), and so does every row's class head, as with other classes.
+    What IFR adds to it starts afresh (section 4.1), and so does every row's class head where classes are others.
     tiny: single frames of crowded video; starts from backbone and encoder of DeVIS' image model.
     """
     if scale == "smoke":
@@ -100,8 +99,7 @@ def pretraining(scale: Scale) -> RunConfig | None:
 
 def static_values(run: RunConfig) -> dict[str, float]:
     """Millions of distinct parameters."""
-    with torch.device("meta"):
-        return {"params_unique_M": parameter_counts(run.model.build())["unique"] / 1e6}
+    return {"params_unique_M": million_parameters(run.model)}
 
 
 def _baseline(scale: str) -> Mask2FormerVISConfig:
@@ -160,11 +158,9 @@ def _comparison(table_id: str, caption: str, dataset: str, notes: tuple[str, ...
     }
     return _NUMBERS.table(
         table_id, caption, _ALL, (dataset,), label=_label, changes=changes,
-        unavailable={index: _unavailable(record) for index, record in own.items()}, fresh=_FRESH, notes=notes,
+        unavailable={index: _unavailable(record) for index, record in own.items()}, notes=notes,
     )  # fmt: skip
 
-
-_FRESH = ("decoder.class_head",)
 
 T1 = _comparison(
     "T1",
@@ -215,7 +211,6 @@ T3 = _NUMBERS.table(
     unavailable=_of_swin(_T3_ROWS),
     about=lambda r: _ABOUT[r["dataset"]],
     added=("AP",),
-    fresh=_FRESH,
     stands_for={ALIKE: "YTVIS-19", MORE: "YTVIS-21"},
     notes=(
         _SMALL_BACKBONES,
@@ -255,7 +250,6 @@ T4 = _NUMBERS.table(
     unavailable=_of_swin(_T4_ROWS),
     about=lambda r: _ABOUT[r["dataset"]],
     added=("IDF1", "IDs"),
-    fresh=_FRESH,
     stands_for={CLEAN: "YTVIS-19", MORE: "YTVIS-21"},
     notes=(
         "The rows of one data set are one training.",
@@ -277,7 +271,6 @@ F4 = Table(
             f"lambda_e = {weight:g}",
             {"criterion.cross_frame_weight": weight},
             baseline=0 if index else None,
-            fresh=_FRESH,
         )
         for index, weight in enumerate(CROSS_FRAME_WEIGHTS)
     ),
@@ -327,11 +320,7 @@ X1 = Table(
 @functools.cache
 def _operations(run: RunConfig) -> float:
     """Billions of multiply-adds of a frame, in clips of five, at the size of evaluation."""
-    sides = (run.evaluation.short_side, run.evaluation.max_side)
-    height, width = (32 * -(-(side or 0) // 32) for side in sides)  # padded, as images are
-    with torch.device("meta"):
-        model = run.model.build().eval()
-    return count_flops(model, 5, height, width).total / 5e9
+    return inference_flops(run.model, 5, padded_size(run.evaluation)).total / 5e9
 
 
 def _cost(row: Row, run: RunConfig) -> dict[str, float]:
@@ -342,7 +331,7 @@ X2 = Table(
     "X2",
     "What the recurrence costs, per frame",
     ("GFLOPs", "FPS", "AP"),
-    (Row(0, "Mask2Former-VIS", BASELINE, fresh=_FRESH), Row(1, "IFR", {}, baseline=0, fresh=_FRESH)),
+    (Row(0, "Mask2Former-VIS", BASELINE), Row(1, "IFR", {}, baseline=0)),
     (CLEAN,),
     static=("GFLOPs",),
     measure=_cost,
@@ -372,7 +361,7 @@ PAPER = Paper(
     static=functools.cache(static_values),
     minutes={"smoke": 0.3, "tiny": 3.5, "small": 20.0, "paper": 480.0},
     pretraining=Pretraining(pretraining, lambda scale: WEIGHTS / f"mask2former-{scale}.safetensors"),
-    sweeps=Sweeps(_DIMENSIONS, dataset=ALIKE, fresh=_FRESH),
+    sweeps=Sweeps(_DIMENSIONS, dataset=ALIKE),
     scale_notes={
         "smoke": (
             "Scale smoke: a few training steps on four videos. It shows that all of it runs; its numbers mean nothing.",

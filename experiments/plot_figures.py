@@ -8,9 +8,12 @@ examples:
   plot_figures.py devis A5 --video FOLDER                   the same model on a folder of frames
   plot_figures.py devis --scale paper --data PATH --checkpoint devis_r50.pth     released weights
   plot_figures.py ifr F4 --scale tiny                       the curve of a table that was run
+  plot_figures.py taformer curves errors costs --table T3   of any table: training curves, errors, AP against costs
+  plot_figures.py bench                                     speed of the kernels, from reports/bench/*.csv
 
 The model is that of a finished run in the store (see reproduce_table.py), or --checkpoint. Figures of tables are drawn
-from reports/SCALE/PAPER/TABLE.csv. Both are written to reports/SCALE/PAPER/figures/NAME.pdf and NAME.png.
+from reports/SCALE/PAPER/TABLE.csv, and those of any table from the runs behind it as well. All are written to
+reports/SCALE/PAPER/figures/NAME.pdf and NAME.png, benchmarks beside their files.
 """
 
 from __future__ import annotations
@@ -35,24 +38,26 @@ from curve_figures import CURVES
 from figures import PaperFigure, Setting, TableFigure
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from script_parser import add_device, add_folders, script_parser
+from store_figures import ANY_TABLE, table_figures
 from torch import nn
 
 from vislab.data import DatasetConfig, VideoDataset, load_dataset
 from vislab.data.excerpt import find_videos
 from vislab.data.frame_folder import FrameFolder
 from vislab.engine.config import RunConfig
-from vislab.engine.device import DEVICES, resolve_device
+from vislab.engine.device import resolve_device
 from vislab.engine.run import load_trained
 from vislab.errors import UserError
 from vislab.models.official import load_official
 from vislab.models.presets import with_num_classes
 from vislab.records import RunStore
+from vislab.report.benchmark_plots import draw_benchmark, read_benchmark
 from vislab.report.files import read_table, table_path
-from vislab.report.style import write_figure
+from vislab.report.style import PLOT, write_figure
 from vislab.study.declare import SCALES, Paper, Row, Table
 from vislab.study.plan import on_dataset, plan_table
 
-ROOT = Path(__file__).resolve().parents[1]
 Figures = Mapping[str, PaperFigure | TableFigure]
 PAPERS: dict[str, tuple[Paper, Figures]] = {
     "taformer": (taformer.PAPER, CURVES["taformer"]),
@@ -70,6 +75,8 @@ class FigureModel(NamedTuple):
     release: str | None
 
 
+BENCHMARKS = "bench"  # in place of a paper
+
 MODELS = {  # of papers with a PaperFigure
     "devis": FigureModel(devis.CLEAN, "devis"),
     "refinevis": FigureModel(refinevis.CROWDS, None),
@@ -84,7 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for key, (paper, figures) in PAPERS.items():
                 print(f"{key}: {paper.title}")
                 print("\n".join(f"  {name:6} {figure.caption}" for name, figure in figures.items()))
+            print("of any table, with --table:")
+            print("\n".join(f"  {name:6} {figure.caption}" for name, figure in ANY_TABLE.items()))
             return 0
+        if options.paper == BENCHMARKS:
+            return draw_benchmarks(options)
         paper, figures = chosen(options)
         setting = None
         folder = options.out or options.reports / options.scale / paper.key / "figures"
@@ -103,17 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    summary, _, epilog = (__doc__ or "").partition("\n\n")
-    result = argparse.ArgumentParser(
-        prog="plot_figures.py",
-        description=summary,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = script_parser("plot_figures.py", __doc__)
     add = result.add_argument
-    add("paper", nargs="?", metavar="PAPER", help=f"one of: {', '.join(PAPERS)}")
+    add("paper", nargs="?", metavar="PAPER", help=f"one of: {', '.join(PAPERS)}; or {BENCHMARKS}")
     add("figures", nargs="*", metavar="FIGURE", help="such as Fig2 (default: all figures of the paper; see --list)")
     add("--list", action="store_true", help="list the figures of every paper")
+    add("--table", metavar="TABLE", help=f"of {', '.join(ANY_TABLE)}: the table that they are about, such as T3")
     add("--scale", choices=SCALES, default="tiny", help="of the model (default: tiny)")
     add("--trained-on", metavar="NAME|PATH", help="data set of the finished run (default: the paper's clean one)")
     add("--seed", type=int, default=0, metavar="N", help="of the finished run (default: 0)")
@@ -124,10 +130,9 @@ def parser() -> argparse.ArgumentParser:
         help="name or position in the held-out videos, or a folder of frames "
         "(default: the first; refinevis Fig3 looks in all)")  # fmt: skip
     add("--first-frame", type=int, default=0, metavar="N", help="where the clip begins, from 0 (default: 0)")
-    add("--device", choices=DEVICES, default="auto", help="default: auto, a GPU if there is one")
+    add_device(result)
     add("--out", type=Path, metavar="DIR", help="default: reports/SCALE/PAPER/figures")
-    add("--reports", type=Path, default=ROOT / "reports", metavar="DIR", help="where tables lie (default: reports)")
-    add("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="the run store (default: runs)")
+    add_folders(result, reports="where tables lie (default: reports)")
     return result
 
 
@@ -137,12 +142,32 @@ def chosen(options: argparse.Namespace) -> tuple[Paper, Figures]:
         found = "no PAPER given" if options.paper is None else f"no figures of {options.paper!r}"
         raise UserError(f"{found}; expected one of {', '.join(PAPERS)} (or --list)")
     paper, figures = PAPERS[options.paper]
-    names = {name.lower(): name for name in figures}
-    for name in options.figures:
-        if name.lower() not in names:
-            raise UserError(f"{paper.key} has no figure {name!r}; its figures are {', '.join(figures)}")
-    wanted = [names[name.lower()] for name in options.figures] or list(figures)
-    return paper, {name: figures[name] for name in wanted}
+    wanted: dict[str, PaperFigure | TableFigure] = {}
+    for name in options.figures or figures:
+        known = [own for own in figures if own.lower() == name.lower()]
+        if known:
+            wanted[known[0]] = figures[known[0]]
+        elif name.lower() in ANY_TABLE:
+            if options.table is None:
+                raise UserError(f"{name}: --table is missing: say of which table of {paper.key}, such as --table T3")
+            table = paper.table(options.table).id
+            wanted[f"{table}-{name.lower()}"] = table_figures(table, RunStore(options.runs))[name.lower()]
+        else:
+            names = ", ".join([*figures, *ANY_TABLE])
+            raise UserError(f"{paper.key} has no figure {name!r}; its figures are {names}")
+    return paper, wanted
+
+
+def draw_benchmarks(options: argparse.Namespace) -> int:
+    """Beside the benchmarks' files, or in --out. Raises UserError if there are none."""
+    folder = options.reports / "bench"
+    files = sorted(folder.glob("*.csv"))
+    if not files:
+        raise UserError(f"{folder}: there is no benchmark; make one with: vislab bench msda")
+    for file in files:
+        for path in write_figure(draw_benchmark(read_benchmark(file)), options.out or folder, file.stem, PLOT):
+            print(path)
+    return 0
 
 
 def _report(options: argparse.Namespace, paper: Paper, figure: TableFigure) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from processes import check_shares
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -18,7 +19,7 @@ from vislab.study.launch import launch
 from vislab.study.plan import Job
 
 
-def make_weights(paper: Paper, scale: str, store: RunStore, device: str, console: Console) -> int:
+def make_weights(paper: Paper, scale: str, store: RunStore, device: str, console: Console, processes: int = 1) -> int:
     """Run the pre-training of a scale, unless the store holds it, and write its weights. Returns the exit code.
 
     Before it, what else rows of the paper start from is made where the file is missing, and so are earlier phases.
@@ -30,7 +31,7 @@ def make_weights(paper: Paper, scale: str, store: RunStore, device: str, console
         for phase in phases(pretraining):
             path = phase.weights(scale)
             if phase is paper.pretraining or (phase.run(scale) is not None and not path.exists()):
-                code = _make(paper, phase, scale, store, device, console)
+                code = _make(paper, phase, scale, store, device, console, processes)
                 if code:
                     return code
     return 0
@@ -41,14 +42,17 @@ def phases(pretraining: Pretraining) -> list[Pretraining]:
     return [*(phases(pretraining.after) if pretraining.after is not None else ()), pretraining]
 
 
-def _make(paper: Paper, pretraining: Pretraining, scale: str, store: RunStore, device: str, console: Console) -> int:
+def _make(
+    paper: Paper, pretraining: Pretraining, scale: str, store: RunStore, device: str, console: Console, processes: int
+) -> int:
     run, target = pretraining.run(scale), pretraining.weights(scale)
     if pretraining.after is not None:
         run = replace(run, init=InitialWeights.of(pretraining.after.weights(scale)))
     if store.result(run.train_key, run.eval_key) is None:
+        check_shares([run.train] if store.trained(run.train_key) is None else [], processes)
         job = Job(run.train_key, f"{paper.key} pre-training, {target.stem}", run.data.name, run.seed, (run,))
         with display_for([job], console) as display:
-            outcome = launch([job], store, display, device=device, parallel=1)
+            outcome = launch([job], store, display, device=device, parallel=1, processes=processes)
         if outcome.interrupted or outcome.failed:
             return 130 if outcome.interrupted else 1
     sha256 = publish(run, store, target, f"reproduce_table.py {paper.key} --pretrain --scale {scale}")

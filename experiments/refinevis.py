@@ -19,6 +19,7 @@ from typing import Any
 
 import ifr
 import torch
+from costs import million_parameters
 from paper_numbers import PaperNumbers
 from scales import CLEAN, COCO_IMAGES, STILLS, WEIGHTS, at_scale
 
@@ -157,8 +158,7 @@ MASK2FORMER_IMAGES = Pretraining(ifr.pretraining, lambda scale: WEIGHTS / f"mask
 
 def static_values(run: RunConfig) -> dict[str, float]:
     """Millions of distinct parameters, frozen ones included."""
-    with torch.device("meta"):
-        return {"params_unique_M": parameter_counts(run.model.build())["unique"] / 1e6}
+    return {"params_unique_M": million_parameters(run.model)}
 
 
 def _refinement(row: Row, run: RunConfig) -> dict[str, float]:

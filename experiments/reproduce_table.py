@@ -7,7 +7,9 @@ examples:
   reproduce_table.py taformer T3 --data DIR                 on your own videos, in the YouTube-VIS layout
   reproduce_table.py taformer T3 --metrics ap,mot,hota      with how well identities are kept, from the same runs
   reproduce_table.py taformer --static --check              parameters at paper scale, compared with the paper's
+  reproduce_table.py --summary --scale tiny                 all tables on one page, and how far they agree
   reproduce_table.py devis T5 --seeds 3                     rows that differ at inference only share their training
+  reproduce_table.py devis T1 --launcher slurm --partition P --time-limit 4:00:00      every run a task of a cluster
 
 The same command goes on where it stopped: finished runs are never repeated, interrupted ones resume. Tables are written
 to reports/SCALE/PAPER/TABLE.csv, .md, .tex and .html.
@@ -24,30 +26,40 @@ from pathlib import Path
 
 import devis
 import ifr
+import pandas as pd
 import refinevis
 import taformer
 import tevit
+from launching import add_launcher, resources_of
 from listing import duration, print_list
 from pretrain import make_weights
+from processes import add_processes, check_shares, default_jobs, processes_of
 from rich.console import Console
+from script_parser import add_device, add_folders, add_jobs, add_log, script_parser
 from static_check import print_check
 from status_table import status_markdown
+from summary import write_summary
 from tables import assemble, complete_tracking, tracking_families
 
-from vislab.engine.device import DEVICES, resolve_device
+from vislab.engine.device import resolve_device
+from vislab.engine.log_sinks import checked_sinks
 from vislab.engine.progress import TerminalWatcher
 from vislab.errors import UserError
 from vislab.records import RunStore
+from vislab.report import agreement
 from vislab.report.files import write_table
 from vislab.report.frames import TRACKING
+from vislab.report.run_report import write_table_report
 from vislab.report.terminal import print_view
-from vislab.report.views import build_view
+from vislab.report.views import View, build_view
 from vislab.study.declare import SCALES, Paper, Table
 from vislab.study.display import display_for
 from vislab.study.launch import Outcome, launch
-from vislab.study.plan import PlannedRun, dataset_label, jobs, plan_table
+from vislab.study.plan import Job, PlannedRun, dataset_label, jobs, plan_table
+from vislab.study.slurm import Resources
+from vislab.study.slurm_watch import launch_on_slurm
+from vislab.study.torchrun import run_script
 
-ROOT = Path(__file__).resolve().parents[1]
 PAPERS: dict[str, Paper] = {
     paper.key: paper for paper in (taformer.PAPER, ifr.PAPER, devis.PAPER, tevit.PAPER, refinevis.PAPER)
 }
@@ -57,7 +69,9 @@ LOG_WIDTH = 140
 
 @dataclass(frozen=True)
 class Request:
-    """A command line, checked. metrics: families of `TRACKING` to show beside the tables' own columns."""
+    """A command line, checked. metrics: families of `TRACKING` to show beside the tables' own columns. cluster: None
+    where runs are local. pages: whether a page about the runs behind each table is wanted.
+    sinks: see `Job`."""
 
     paper: Paper
     tables: tuple[Table, ...]
@@ -67,9 +81,13 @@ class Request:
     rows: tuple[int, ...] | None
     device: str
     parallel: int
+    processes: int
     store: RunStore
     reports: Path
     metrics: tuple[str, ...] = ()
+    cluster: Resources | None = None
+    pages: bool = False
+    sinks: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,9 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 print_list(chosen, options.reports, console)
             return 0
+        if options.summary:
+            for path in write_summary(list(PAPERS.values()), options.scale, options.reports):
+                print(path)
+            return 0
         request = checked(options)
         if options.pretrain:
-            return make_weights(request.paper, request.scale, request.store, request.device, console)
+            return make_weights(request.paper, request.scale, request.store, request.device, console, request.processes)
         code = print_static(request, console) if options.static else reproduce(request, console)
         if options.check:
             code = max(code, print_check(request.paper, request.tables, console))
@@ -100,18 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    summary, _, epilog = (__doc__ or "").partition("\n\n")
-    result = argparse.ArgumentParser(
-        prog="reproduce_table.py",
-        description=summary,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    result = script_parser("reproduce_table.py", __doc__)
     add = result.add_argument
     add("paper", nargs="?", metavar="PAPER", help=f"one of: {', '.join(PAPERS)}")
     add("tables", nargs="*", metavar="TABLE", help="the paper's own numbers, such as T3 (default: all of its tables)")
     add("--list", action="store_true", help="list tables with their rows, runs, estimated cost and status")
     add("--markdown", action="store_true", help="with --list: what was run, as the README shows it")
+    add("--summary", action="store_true",
+        help="write reports/SCALE/summary.md and .html: all tables of all papers, every row, and whether they agree "
+        "with the paper's; runs nothing")  # fmt: skip
     add("--scale", choices=SCALES, default="tiny",
         help="smoke: seconds a row; tiny: minutes a row on two cores (default); small: minutes on one GPU; "
         "paper: the paper's own setting, needs --data")  # fmt: skip
@@ -124,15 +143,19 @@ def parser() -> argparse.ArgumentParser:
         help="measured columns, separated by commas. ap: the table's own columns, always shown; mot: adds "
         f"{', '.join(TRACKING['mot'])} on boxes; hota: adds {', '.join(TRACKING['hota'])} on masks. Finished runs are "
         "measured from their predictions, once; nothing is trained again (default: ap)")  # fmt: skip
-    add("--device", choices=DEVICES, default="auto", help="default: auto, a GPU if there is one")
-    add("--jobs", type=int, metavar="N", help="runs side by side (default: one per core on the CPU, one on a GPU)")
+    add("--html-report", action="store_true",
+        help="write TABLE-report.html as well: the runs behind the table, with curves, errors, the best and the worst "
+        "videos, configurations and provenance")  # fmt: skip
+    add_device(result)
+    add_jobs(result)
+    add_processes(result)
     add("--static", action="store_true", help="only what needs no training, at paper scale; takes seconds")
     add("--check", action="store_true",
         help="exit with 1 if a static cell differs from the paper's number by more than its rounding")  # fmt: skip
     add("--pretrain", action="store_true", help="make the weights that the rows of this scale start from")
-    add("--launcher", choices=("local",), default="local", help="where runs are worked off")
-    add("--reports", type=Path, default=ROOT / "reports", metavar="DIR", help="default: reports")
-    add("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="the run store (default: runs)")
+    add_log(result)
+    add_launcher(result, "a task for each run; --jobs of them at a time (default: as many as the cluster lets run)")
+    add_folders(result)
     return result
 
 
@@ -152,7 +175,11 @@ def checked(options: argparse.Namespace) -> Request:
     metrics = _metrics(options.metrics)
     if metrics and options.static:
         raise UserError(f"--metrics {options.metrics} needs finished runs, --static shows only what needs none")
-    device = str(resolve_device(options.device))
+    cluster = resources_of(options, side_by_side=options.jobs)
+    if cluster and (options.static or options.pretrain):
+        raise UserError("--launcher slurm runs rows; --static and --pretrain run here")
+    device = options.device if cluster else str(resolve_device(options.device))  # a cluster's nodes see for themselves
+    processes = processes_of(options, device)
     return Request(
         paper=paper,
         tables=tables,
@@ -161,10 +188,14 @@ def checked(options: argparse.Namespace) -> Request:
         datasets=None if options.data is None else _datasets(options.data),
         rows=None if options.rows is None else _rows(options.rows, paper, tables),
         device=device,
-        parallel=options.jobs or (available_cores() if device == "cpu" else 1),
+        parallel=options.jobs or default_jobs(device, processes),
+        processes=processes,
         store=RunStore(options.runs),
         reports=options.reports,
         metrics=metrics,
+        cluster=cluster,
+        pages=options.html_report,
+        sinks=checked_sinks(options.log),
     )
 
 
@@ -176,7 +207,7 @@ def reproduce(request: Request, console: Console) -> int:
     }  # without runs for tables of static numbers alone, which are shown as they are at scale paper
     wanted = [run for plan in plans.values() for run in plan if request.rows is None or run.row.index in request.rows]
     outcome = work_off(wanted, request, console)
-    if outcome.interrupted:
+    if outcome.interrupted and not request.cluster:
         console.print("Interrupted: finished runs are kept, the same command goes on from here.", style="bold")
     needed = {family for table in request.tables for family in tracking_families(table, request.metrics)}
     refused = {} if outcome.interrupted else complete_tracking(wanted, sorted(needed), request.store, TerminalWatcher())
@@ -186,8 +217,12 @@ def reproduce(request: Request, console: Console) -> int:
             print_static(replace(request, tables=(table,)), console)
             continue
         plan, asked = plans[table.id], request.metrics
-        frame, text = assemble(request.paper, table, request.scale, plan, datasets, request.store, asked, refused)
-        print_view(write_table(frame, text, request.reports), console)
+        found = assemble(request.paper, table, request.scale, plan, datasets, request.store, asked, refused)
+        view = write_table(found.frame, found.text, request.reports)
+        print_view(view, console)
+        if request.pages:
+            _write_page(found.frame, view, request, console)
+        agreement.update(request.reports / request.scale / request.paper.key, table.id, found.agreements)
         console.print()
     if outcome.interrupted:
         return INTERRUPTED
@@ -195,21 +230,42 @@ def reproduce(request: Request, console: Console) -> int:
 
 
 def work_off(wanted: Sequence[PlannedRun], request: Request, console: Console) -> Outcome:
-    left = jobs(wanted, request.store)
+    left = jobs(wanted, request.store, request.sinks)
     if not left:
         return Outcome()
+    check_shares((job.runs[0].train for job in left if not request.store.trained(job.train_key)), request.processes)
+    if request.cluster:
+        return work_off_on_slurm(left, request, request.cluster, console)
     parallel = min(request.parallel, len(left))
     cost = duration(request.paper.minutes.get(request.scale, 0.0) * len(left) / parallel)
     noun = "run" if len(left) == 1 else "runs"
     console.print(f"{len(left)} {noun} to do, {parallel} at a time; about {cost}", highlight=False)
     with display_for(left, console) as display:
-        return launch(left, request.store, display, device=request.device, parallel=parallel)
+        return launch(
+            left, request.store, display, device=request.device, parallel=parallel, processes=request.processes
+        )
+
+
+def work_off_on_slurm(left: Sequence[Job], request: Request, cluster: Resources, console: Console) -> Outcome:
+    title = "-".join([request.paper.key, *(table.id for table in request.tables[:3])])
+    with display_for(left, console) as display:
+        return launch_on_slurm(
+            left, request.store, display, cluster, device=request.device, processes=request.processes, title=title,
+            say=lambda text: console.print(text, markup=False, highlight=False),
+        )  # fmt: skip
+
+
+def _write_page(frame: pd.DataFrame, view: View, request: Request, console: Console) -> None:
+    with console.status("") as status:
+        path = write_table_report(frame, view, request.store, request.reports, status.update)
+    found = str(path) if path else "no page: none of the table's runs is finished"
+    console.print(found, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_static(request: Request, console: Console) -> int:
     """Tables at paper scale with the cells that need no training."""
     for table in request.tables:
-        frame, text = assemble(request.paper, table, "paper", (), (), request.store)
+        frame, text, _ = assemble(request.paper, table, "paper", (), (), request.store)
         write_table(frame, text, request.reports)
         static = frame["metric"].isin(frame.loc[frame["status"] == "static", "metric"])
         if not static.any():
@@ -223,10 +279,6 @@ def print_static(request: Request, console: Console) -> int:
 def wide_console() -> Console:
     """As wide as the terminal; in a pipe or a log as wide as most tables need, unless COLUMNS says otherwise."""
     return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=LOG_WIDTH)
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _paper(key: str) -> Paper:
@@ -273,4 +325,4 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_script(main))

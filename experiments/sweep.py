@@ -7,6 +7,7 @@ examples:
   sweep.py devis --over k_temp,clip_length --objectives AP,GFLOPs --seeds 3    a Pareto front
   sweep.py taformer --over model.encoder.fusion --scale smoke       any dotted path of the configuration
   sweep.py taformer --over k_inter=1..6 --storage postgresql://USER@HOST/DATABASE    the same on every machine
+  sweep.py taformer --over k_inter,clip_length --launcher slurm --jobs 8           eight tasks of a cluster share it
   sweep.py taformer --over k_inter,clip_length --report             files and figures of what is there; runs nothing
 
 Trials are runs of the store that tables use: what either has trained, the other finds done. The same command goes on
@@ -18,17 +19,21 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from launching import add_launcher, resources_of
 from listing import duration
-from reproduce_table import INTERRUPTED, PAPERS, ROOT, available_cores, wide_console
+from processes import add_processes, default_jobs, processes_of
+from reproduce_table import INTERRUPTED, PAPERS, wide_console
 from rich import box
 from rich.console import Console
 from rich.table import Table as ScreenTable
 from rich.text import Text
+from script_parser import add_device, add_folders, add_jobs, add_log, script_parser
 from sweep_numbers import QUANTITIES
 from sweep_report import write_report
 from sweep_setup import (
@@ -44,21 +49,30 @@ from sweep_setup import (
     study_name,
 )
 
-from vislab.engine.device import DEVICES, resolve_device
+from vislab.engine.device import resolve_device
+from vislab.engine.log_sinks import checked_sinks
 from vislab.errors import UserError
 from vislab.records import RunStore
 from vislab.study.declare import SCALES, Paper
+from vislab.study.slurm import Resources
+from vislab.study.slurm_sweep import sweep_on_slurm
+from vislab.study.slurm_task import ScriptTask
 from vislab.study.sweep_display import sweep_display
 from vislab.study.sweep_queue import TrialQueue, identity_of, open_queue
 from vislab.study.sweep_run import work_off
 from vislab.study.sweep_samplers import PRUNERS, SAMPLERS
 from vislab.study.sweep_space import parsed_space
-from vislab.study.sweep_storage import open_storage, sqlite_url, storage_errors, without_password
+from vislab.study.sweep_storage import journal_url, open_storage, sqlite_url, storage_errors, without_password
+from vislab.study.torchrun import run_script
+
+TASKS = 16  # of a sweep on a cluster, if nobody says
 
 
 @dataclass(frozen=True)
 class Request:
-    """A command line, checked, but for what only the storage knows. name: None for the default."""
+    """A command line, checked, but for what only the storage knows. name: None for the default. cluster: None where
+    runs are local; else at most `parallel` tasks of it share the sweep. options: as given, for those tasks.
+    sinks: see `Job`."""
 
     paper: Paper
     wish: Wish
@@ -66,10 +80,14 @@ class Request:
     url: str
     device: str
     parallel: int
+    processes: int
     store: RunStore
     reports: Path
     runs_nothing: bool
     retry_failed: bool
+    cluster: Resources | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sinks: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,10 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    text, _, epilog = (__doc__ or "").partition("\n\n")
-    result = argparse.ArgumentParser(
-        prog="sweep.py", description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = script_parser("sweep.py", __doc__)
     add = result.add_argument
     add("paper", metavar="PAPER", help=f"one of: {', '.join(PAPERS)}")
     add("--over", nargs="+", metavar="NAME[=VALUES]", default=[],
@@ -113,16 +128,19 @@ def parser() -> argparse.ArgumentParser:
     add("--name", metavar="NAME", help="what the sweep is called (default: after what is varied)")
     add("--storage", metavar="URL",
         help="where trials are kept: sqlite:///FILE, postgresql://USER@HOST/DATABASE, grpc://HOST:PORT or "
-        "journal:///FILE (default: runs/sweeps.db)")  # fmt: skip
+        "journal:///FILE (default: runs/sweeps.db; with --launcher slurm runs/sweeps.journal, as SQLite's locks "
+        "do not hold between machines)")  # fmt: skip
     add("--report", action="store_true", help="write files and figures of what is there, and run nothing")
     add("--retry-failed", action="store_true", help="try failed trials again")
     add("--scale", choices=SCALES, default="tiny", help="as for tables (default: tiny)")
     add("--data", metavar="NAME|PATH",
         help="a synthetic preset with dials, or a folder in YouTube-VIS layout (default: as --list says)")  # fmt: skip
-    add("--device", choices=DEVICES, default="auto", help="default: auto, a GPU if there is one")
-    add("--jobs", type=int, metavar="N", help="runs side by side (default: one per core on the CPU, one on a GPU)")
-    add("--reports", type=Path, default=ROOT / "reports", metavar="DIR", help="default: reports")
-    add("--runs", type=Path, default=ROOT / "runs", metavar="DIR", help="the run store (default: runs)")
+    add_device(result)
+    add_jobs(result)
+    add_processes(result)
+    add_log(result)
+    add_launcher(result, f"--jobs tasks, one run at a time each (default: one for each trial, at most {TASKS})")
+    add_folders(result)
     return result
 
 
@@ -140,7 +158,14 @@ def checked(options: argparse.Namespace) -> Request:
         )
     if options.scale == "paper" and options.data is None:
         raise UserError("--scale paper needs --data PATH, the real data set in YouTube-VIS layout")
-    device = str(resolve_device(options.device))
+    cluster = resources_of(options)
+    if cluster and (options.storage or "").startswith("sqlite"):
+        raise UserError(
+            f"--storage {options.storage}: SQLite's locks do not hold between machines; with --launcher slurm use "
+            "journal:///FILE on a shared folder, postgresql://USER@HOST/DATABASE or grpc://HOST:PORT"
+        )
+    device = options.device if cluster else str(resolve_device(options.device))  # a cluster's nodes see for themselves
+    processes = processes_of(options, device)
     wish = Wish(
         over=tuple(options.over),
         objectives=tuple(name.strip() for name in options.objectives.split(",")),
@@ -155,13 +180,17 @@ def checked(options: argparse.Namespace) -> Request:
         paper=paper,
         wish=wish,
         name=None if options.name is None else checked_name(options.name),
-        url=options.storage or sqlite_url(options.runs / "sweeps.db"),
+        url=options.storage or _default_storage(options.runs, cluster),
         device=device,
-        parallel=options.jobs or (available_cores() if device == "cpu" else 1),
+        parallel=options.jobs or (TASKS if cluster else default_jobs(device, processes)),
+        processes=processes,
         store=RunStore(options.runs),
         reports=options.reports,
         runs_nothing=options.report,
         retry_failed=options.retry_failed,
+        cluster=cluster,
+        options=vars(options),
+        sinks=checked_sinks(options.log),
     )
 
 
@@ -174,7 +203,7 @@ def sweep(request: Request, console: Console) -> int:
             trials.retry_failed()
         interrupted = run(setup, trials, request, console)
     counts = trials.counts()
-    if interrupted:
+    if interrupted and not request.cluster:
         console.print("Interrupted: nothing is lost, the same command goes on from here.", style="bold")
     elif counts.running:
         noun = "trial is" if counts.running == 1 else "trials are"
@@ -210,19 +239,42 @@ def run(setup: Setup, trials: TrialQueue, request: Request, console: Console) ->
     left = setup.total - trials.counts().ended
     if not left:
         return False
-    minutes = request.paper.minutes.get(setup.wish.scale, 0.0) * left * setup.wish.seeds / request.parallel
+    parallel = min(request.parallel, left) if request.cluster else request.parallel
+    minutes = request.paper.minutes.get(setup.wish.scale, 0.0) * left * setup.wish.seeds / parallel
     console.print(
-        f"{setup.study}: {left} of {setup.total} trials to do, {request.parallel} runs at a time; at most "
+        f"{setup.study}: {left} of {setup.total} trials to do, {parallel} runs at a time; at most "
         f"{duration(minutes)}, less where runs are shared",
         highlight=False,
     )
     objectives = {each.name: each.more_is_better for each in setup.objectives}
     with sweep_display(objectives, setup.total, console) as display:
+        if request.cluster:
+            return sweep_on_slurm(
+                ScriptTask(Path(__file__).resolve(), "work", _options_of_tasks(request)), trials,
+                request.store, display, request.cluster, claim=f"{setup.study} in {request.url}", workers=parallel,
+                device=request.device, processes=request.processes,
+                say=lambda text: console.print(text, markup=False, highlight=False),
+            )  # fmt: skip
         outcome = work_off(
-            setup.search(request.store), trials, request.store, display,
-            device=request.device, parallel=request.parallel,
+            setup.search(request.store, request.sinks), trials, request.store, display,
+            device=request.device, parallel=request.parallel, processes=request.processes,
         )  # fmt: skip
     return outcome.interrupted
+
+
+def work(options: dict[str, Any]) -> bool:
+    """What a task of a cluster does: take part in a sweep, one run at a time; files and figures are up to whoever
+    watches. options: a parsed command line. Returns whether Ctrl-C ended it."""
+    request = checked(argparse.Namespace(**options))
+    with storage_errors(request.url):
+        setup, trials = opened(request)
+        return run(setup, trials, request, wide_console())
+
+
+def _options_of_tasks(request: Request) -> dict[str, Any]:
+    """What makes the tasks of a cluster join the same sweep."""
+    alone: dict[str, Any] = {"launcher": "local", "partition": None, "time_limit": None, "slurm": [], "jobs": 1}
+    return {**request.options, **alone, "storage": request.url, "runs": Path(request.store.root).resolve()}
 
 
 def print_dimensions(paper: Paper, scale: str, console: Console) -> None:
@@ -244,6 +296,10 @@ def print_dimensions(paper: Paper, scale: str, console: Console) -> None:
     )  # fmt: skip
 
 
+def _default_storage(runs: Path, cluster: Resources | None) -> str:
+    return journal_url(runs / "sweeps.journal") if cluster else sqlite_url(runs / "sweeps.db")
+
+
 def _paper(key: str) -> Paper:
     if key not in PAPERS:
         raise UserError(f"no paper {key!r}; expected one of {', '.join(PAPERS)}")
@@ -252,4 +308,4 @@ def _paper(key: str) -> Paper:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what schedulers send: as Ctrl-C
-    sys.exit(main())
+    sys.exit(run_script(main))

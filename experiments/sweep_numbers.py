@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from costs import inference_flops, million_parameters, padded_size
 
 from vislab.data import DatasetConfig, load_dataset
 from vislab.engine.config import RunConfig
@@ -15,8 +16,6 @@ from vislab.errors import UserError
 from vislab.losses.frame_predictions import ClipPredictions
 from vislab.metrics.numbers import bounds
 from vislab.metrics.statistics import bootstrap, mean_and_std
-from vislab.models.counts import parameter_counts
-from vislab.models.flops import count_flops
 from vislab.models.presets import ModelConfig
 from vislab.records import RunStore
 from vislab.report.evidence import gather
@@ -73,7 +72,7 @@ def measurer(objectives: Sequence[Quantity], store: RunStore) -> Callable[[Seque
             found |= _resampled(runs, store, tuple(dict.fromkeys(["AP", *wanted])))
             found |= _of_runs(runs, store)
         else:
-            found["params"] = _single(_parameters(runs[0].model))
+            found["params"] = _single(million_parameters(runs[0].model))
         found["GFLOPs"] = _single(gflops_per_frame(runs[0]))
         return found
 
@@ -83,22 +82,18 @@ def measurer(objectives: Sequence[Quantity], store: RunStore) -> Callable[[Seque
 def gflops_per_frame(run: RunConfig) -> float | None:
     """Multiply-adds of inference, in units of 1e9; None where the frames' size is that of the files."""
     evaluation = run.evaluation
-    sides = evaluation.short_side or evaluation.data.height, evaluation.max_side or evaluation.data.width
-    if None in sides:
+    size = padded_size(evaluation)
+    if size is None:
         return None
-    height, width = (32 * -(-int(side or 0) // 32) for side in sides)
     if evaluation.clips is None:
         length = step = evaluation.data.length or run.sampling.clip_length
     else:
         length, step = evaluation.clips.clip_length, evaluation.clips.clip_stride
-    return _gflops(run.model, length, height, width, evaluation.top_k) / step
+    return _gflops(run.model, length, size, evaluation.top_k) / step
 
 
 @functools.cache
-def _gflops(model: ModelConfig, length: int, height: int, width: int, masks: int) -> float:
-    with torch.device("meta"):
-        built = model.build().eval()
-
+def _gflops(model: ModelConfig, length: int, size: tuple[int, int], masks: int) -> float:
     def predict_kept(output: Any) -> None:
         if isinstance(output, ClipPredictions):  # frame by frame; refinement, a few millions, is not counted
             for frame in range(length):
@@ -106,13 +101,7 @@ def _gflops(model: ModelConfig, length: int, height: int, width: int, masks: int
         elif output.pred_masks is not None:
             output.pred_masks(0, torch.arange(min(masks, output.pred_logits.shape[1])))
 
-    return count_flops(built, length, height, width, predict_kept).total / 1e9
-
-
-@functools.cache
-def _parameters(model: ModelConfig) -> float:
-    with torch.device("meta"):
-        return parameter_counts(model.build())["unique"] / 1e6
+    return inference_flops(model, length, size, predict_kept).total / 1e9
 
 
 def _resampled(runs: Sequence[RunConfig], store: RunStore, names: Sequence[str]) -> Measured:

@@ -85,7 +85,8 @@ class Setup:
             "base configuration": self.space.base.eval_key,
         }
 
-    def search(self, store: RunStore) -> Search:
+    def search(self, store: RunStore, sinks: tuple[str, ...] = ()) -> Search:
+        """sinks: see `Job`."""
         return Search(
             space=self.space,
             objectives=tuple(each.name for each in self.objectives),
@@ -95,6 +96,7 @@ class Setup:
             needs_runs=needs_runs(self.objectives),
             pruned=self.rules.pruner != "none",
             dataset=dataset_label(self.wish.dataset),
+            sinks=sinks,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from vislab.engine.evaluate import Untracked, add_tracking
 from vislab.engine.progress import Watcher
 from vislab.metrics.frame_overlap import MATCH_IOU, SCORE_THRESHOLD
 from vislab.records import RunStore
+from vislab.report.agreement import Agreement, agreements, sentence
 from vislab.report.evidence import (
     RUN_NUMBERS,
     fill_run_numbers,
@@ -37,6 +39,14 @@ Keys = tuple[str, str]  # train_key, eval_key
 Place = tuple[int, str]  # row index, data set
 
 
+class Assembled(NamedTuple):
+    """A table as it stands: its cells, the words around it, and how far it agrees with the paper's."""
+
+    frame: pd.DataFrame
+    text: TableText
+    agreements: tuple[Agreement, ...]
+
+
 def assemble(
     paper: Paper,
     table: Table,
@@ -46,7 +56,7 @@ def assemble(
     store: RunStore,
     families: Sequence[str] = (),
     refused: Mapping[Keys, str] | None = None,
-) -> tuple[pd.DataFrame, TableText]:
+) -> Assembled:
     """A table as it stands now.
 
     planned: the runs that it is made of; empty for static cells alone. datasets: in the order in which they are shown.
@@ -65,15 +75,17 @@ def assemble(
     frame = _frame(paper, table, scale, datasets, added, evidence)
     lacking = _lacking(metrics, evidence, refused or {})
     notes = _footnotes(paper, table, scale, planned, evidence)
+    agreed = tuple(agreements(frame, evidence)) if scale != "smoke" else ()
     if planned:
-        notes = (*notes, *_run_notes(table, store, keys), *_tracking_notes(table, metrics, evidence, lacking))
+        notes = (*notes, *map(sentence, agreed), *_run_notes(table, store, keys))
+        notes = (*notes, *_tracking_notes(table, metrics, evidence, lacking))
     text = TableText(
         title=f"{paper.key} {table.id}: {table.caption}",
         footnotes=notes,
         reasons=lacking | _reasons(table, scale, datasets, evidence),
         headings=_headings(table, datasets),
     )
-    return frame, text
+    return Assembled(frame, text, agreed)
 
 
 def _joined_evidence(planned: Sequence[PlannedRun], added: Sequence[str], store: RunStore) -> dict[Place, Evidence]:

@@ -234,6 +234,18 @@ def test_a_later_field_changes_the_digest_only_when_it_is_used() -> None:
     assert to_dict(Train())["names"] == []
 
 
+def test_what_was_written_before_a_field_was_added_is_read() -> None:
+    @dataclass(frozen=True)
+    class Train:
+        steps: int = 3
+        names: tuple[str, ...] = field(default=(), metadata=added_later())
+
+    assert from_dict(Train, {"type": "Train", "steps": 5}) == Train(5)
+    assert from_dict(Train, {"type": "Train", "steps": 5, "names": ["a"]}) == Train(5, ("a",))
+    with pytest.raises(UserError, match="Train needs steps; its fields are steps, names"):
+        from_dict(Train, {"type": "Train", "names": []})
+
+
 def test_digest_checks_types() -> None:
     with pytest.raises(UserError, match="Attention.num_points"):
         digest(Attention(num_points="4"))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 LEVELS = [
-    {"errors", "structures", "config", "records", "rle", "native_build", "native_rle"},
+    {"errors", "structures", "config", "records", "rle", "native_build", "native_rle", "shared_batch"},
     {"ops"},
     {"blocks", "losses", "data", "metrics"},
     {"models", "stitching"},

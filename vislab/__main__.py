@@ -1,4 +1,4 @@
-"""The `vislab` command: measure results, look after data, look at the installation.
+"""The `vislab` command: measure results, look at predictions, look after data, look at the installation.
 
 Every subcommand says with --help what it takes. A mistake gets one sentence and exit code 2.
 """
@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from textwrap import indent
@@ -22,6 +23,10 @@ from vislab.errors import UserError
 
 if TYPE_CHECKING:
     from vislab.data import VideoDataset
+    from vislab.data.frame_source import FrameSource
+    from vislab.engine.config import EvalConfig
+    from vislab.engine.predict import VideoPredictor
+    from vislab.engine.saved_model import SavedModel
     from vislab.metrics.inputs import GroundTruth, Instance
     from vislab.report.show import Clip, Drawing
 
@@ -49,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = result.add_subparsers(metavar="COMMAND", required=True)
     _add_evaluate(commands)
+    _add_report(commands)
+    _add_predict(commands)
     data = commands.add_parser("data", help="check or draw a data set, make a synthetic one", formatter_class=FORMATTER)
     data_commands = data.add_subparsers(metavar="COMMAND", required=True)
     _add_check(data_commands)
@@ -129,6 +136,82 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     add("--replicates", type=int, default=1000, metavar="N", help="of the bootstrap (default: %(default)s)")
     add("--workers", type=int, metavar="N", help="processes (default: one per core, 1 for little data)")
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write a page about finished runs: numbers, curves, errors, videos, where it all comes from",
+        description="Write one HTML page about runs of the store; it holds all that it shows and opens offline. Runs\n"
+        "that differ in their seed only are one model, with its spread; other models are compared with the first.",
+        epilog="examples:\n"
+        "  vislab report 0db48bd4                                   the run whose key begins so, with its evaluations\n"
+        "  vislab report runs/KEY/eval/KEY --out run.html           one evaluation of a run, by its folder\n"
+        "  vislab report KEY KEY KEY --out models.html --videos 4   several seeds, or several models\n\n"
+        "A table's page, about all runs behind it, is made by reproduce_table.py --html-report.",
+        formatter_class=FORMATTER,
+    )
+    add = report.add_argument
+    add("named", nargs="+", metavar="RUN", help="a run's folder, an evaluation's, or the beginning of a run's key")
+    add("--out", type=Path, metavar="F.html", help="default: report.html in the run's folder; needed for several runs")
+    add("--videos", type=int, default=2, metavar="N", help="best and worst videos to show of a data set, N each "
+        "(default: 2)")  # fmt: skip
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where keys are looked for (default: runs)")
+    report.set_defaults(run=_report)
+
+
+PREDICT = """\
+Run a model over a video of any length and draw what it finds, frame by frame: MP4 (H.264), GIF, or a folder of PNG
+files, as --out ends. An identity keeps its number and its colour. Frames are read when they are needed and written
+when nothing later can change them, so that memory does not grow with the video (but for --json).
+
+Models of clips see overlapping clips, stitched together; models of frames follow the video online."""
+PREDICT_EXAMPLES = """\
+examples:
+  vislab predict street.mp4 --checkpoint runs/KEY --out street-found.mp4
+  vislab predict FOLDER --checkpoint runs/KEY/weights.safetensors --out found.gif --fps 12 --min-score 0.5
+  vislab predict 3 --data synthetic-ovis --checkpoint runs/KEY --out frames --json results.json
+  vislab predict bear --data PATH --checkpoint runs/KEY --out bear.mp4
+  vislab predict street.mp4 --checkpoint devis_r50.pth --model devis --out found.mp4 --categories instances.json
+
+A run of the store says itself what model it is, what its classes are called and at which size it was evaluated. For
+other weights --model, --scale and perhaps --num-classes say it; a .pth or .pkl is taken for the model's release."""
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="run a model over a video and draw what it finds",
+        description=PREDICT,
+        epilog=PREDICT_EXAMPLES,
+        formatter_class=FORMATTER,
+    )
+    add = predict.add_argument
+    add(
+        "video", metavar="VIDEO",
+        help="a video file, a .gif, a folder of frames; with --data, the name or position of a held-out video",
+    )  # fmt: skip
+    add("--checkpoint", type=Path, required=True, metavar="F", help="a run's folder, or a file of weights")
+    add("--out", type=Path, required=True, metavar="FILE.mp4|FILE.gif|FOLDER", help="what to write")
+    add("--json", type=Path, metavar="F", help="write the instances of the whole video as YouTube-VIS results, too")
+    add("--data", metavar="NAME|PATH", help="the data set that VIDEO is one of: a synthetic preset, a folder, a file")
+    drawing = predict.add_argument_group("what is drawn").add_argument
+    drawing("--min-score", type=float, default=0.3, metavar="S", help="least score in a frame (default: %(default)s)")
+    drawing("--max-instances", type=int, metavar="N", help="the N best of each frame (default: all)")
+    drawing("--enlarge", type=float, metavar="S", help="pixels per pixel (default: 1, more for videos below 320)")
+    drawing("--fps", type=float, metavar="X", help="frames per second (default: as the video has; of images, 6)")
+    seen = predict.add_argument_group("what the model sees").add_argument
+    seen("--size", type=int, metavar="N", help="pixels of the shorter side (default: as the run was evaluated)")
+    seen("--clip-length", type=int, metavar="N", help="frames of a clip (default: as the run was evaluated)")
+    seen("--clip-stride", type=int, metavar="N", help="frames from clip to clip (default: as the run was evaluated)")
+    seen("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    weights = predict.add_argument_group("weights that do not say what they are").add_argument
+    weights("--model", metavar="NAME", help="as vislab.build_model knows it: taformer, devis, ifr, tevit, idol ...")
+    weights("--scale", choices=("paper", "small", "tiny", "smoke"), help="default: paper")
+    weights("--num-classes", type=int, metavar="N", help="default: as the weights have, of a release the model's")
+    weights("--release", metavar="NAME", help="whose release it is (default: the model's; none for .safetensors)")
+    weights("--categories", metavar="DATASET", help="the data set that its classes are of (default: numbers)")
+    predict.set_defaults(run=_predict)
 
 
 def _add_check(commands: argparse._SubParsersAction) -> None:
@@ -245,6 +328,91 @@ def _evaluate_files(options: argparse.Namespace) -> None:
         options.ground_truth, options.results, options.compare, plan, outputs,
         workers=options.workers, console=Console(),
     )  # fmt: skip
+
+
+def _report(options: argparse.Namespace) -> int:
+    from vislab.report.run_report import write_run_report
+
+    console = Console(stderr=True)
+    with console.status("") as status:
+        print(write_run_report(options.named, options.runs, options.out, options.videos, status.update))
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    try:
+        _predict_video(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _predict_video(options: argparse.Namespace) -> None:
+    from vislab.engine.infer import results_of
+    from vislab.records import write_json
+    from vislab.report.frame_bar import frame_bar
+    from vislab.report.video_files import check_place, check_video_place, write_overlays
+    from vislab.report.video_overlays import OverlayArtist
+
+    check_video_place(options.out)
+    if options.json is not None:
+        check_place("--json", options.json)
+    saved, predictor = _predictor(options)
+    source = _frames(options, saved.evaluation)
+    fps = source.speed(options.fps)
+    artist = OverlayArtist(
+        [category.name for category in saved.categories],
+        min_score=options.min_score, max_instances=options.max_instances, scale=options.enlarge,
+    )  # fmt: skip
+    frames = ((frame, result.instances) for frame, result in predictor.follow(source.read()))
+    with frame_bar(source.length) as advance:
+        count = write_overlays(frames, artist, options.out, fps, advance)
+    print(f"{options.out}: {_counted(count, 'frame')}, {_counted(artist.num_identities, 'instance')}")
+    if options.json is not None:
+        write_json(options.json, results_of(predictor.instances(), saved.categories, source.video_id))
+        print(options.json)
+
+
+def _predictor(options: argparse.Namespace) -> tuple[SavedModel, VideoPredictor]:
+    """The model, and what leads it over a video as the options say."""
+    from vislab.data import DatasetConfig, load_dataset
+    from vislab.engine.device import resolve_device
+    from vislab.engine.predict import VideoPredictor, shown_evaluation
+    from vislab.engine.saved_model import load_saved_model
+
+    device = resolve_device(options.device)
+    named = options.categories
+    for option in ("scale", "num_classes", "release"):
+        if options.model is None and getattr(options, option) is not None:
+            raise UserError(f"--{option.replace('_', '-')} needs --model: without it, the checkpoint is that of a run")
+    saved = load_saved_model(
+        options.checkpoint, device, name=options.model, scale=options.scale or "paper", num_classes=options.num_classes,
+        release=options.release,
+        categories=() if named is None else load_dataset(DatasetConfig(named), "valid").categories,
+    )  # fmt: skip
+    evaluation = shown_evaluation(saved.evaluation, options.size, options.max_instances)
+    return saved, VideoPredictor(
+        saved.model, evaluation, len(saved.categories), device,
+        clip_length=options.clip_length, clip_stride=options.clip_stride, keep_tracks=options.json is not None,
+    )  # fmt: skip
+
+
+def _frames(options: argparse.Namespace, evaluation: EvalConfig) -> FrameSource:
+    """The video; synthetic ones have the size and length that the run was evaluated on."""
+    from vislab.data import DatasetConfig, load_dataset
+    from vislab.data.excerpt import find_videos
+    from vislab.data.frame_source import dataset_video, open_frames
+
+    if options.data is None:
+        return open_frames(Path(options.video))
+    synthetic = all(name.startswith("synthetic") for name in (options.data, evaluation.data.name))
+    config = replace(evaluation.data, name=options.data) if synthetic else DatasetConfig(options.data)
+    dataset = load_dataset(config, "valid")
+    indices = find_videos(dataset, options.video)
+    if len(indices) > 1:
+        raise UserError(f"'{options.video}' names {len(indices)} videos of {dataset.name}, expected 1")
+    return dataset_video(dataset, indices[0])
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -71,7 +71,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(expected: Any, data: Any) -> Any:
     """Inverse of `to_dict`. expected: the dataclass, or a union of dataclasses, that `data` describes.
 
-    Strict, since it reads what `to_dict` wrote: missing, unknown and ill-typed fields raise UserError.
+    Strict, since it reads what `to_dict` wrote: missing, unknown and ill-typed fields raise UserError. A missing field
+    that is marked with `added_later` has its default, as when it was written.
     """
     return _coerced(data, expected, getattr(expected, "__name__", "configuration"))
 
@@ -227,11 +228,13 @@ def _coerced_config(value: Any, cls: Any, where: str) -> Any:
     _checked(value, value.get(TYPE) == cls.__name__)
     types_by_name = field_types(cls)
     unknown = [name for name in value if name != TYPE and name not in types_by_name]
-    missing = [name for name in types_by_name if name not in value]
+    later = {field.name for field in dataclasses.fields(cls) if field.metadata.get("added_later")}
+    missing = [name for name in types_by_name if name not in value and name not in later]
     if unknown or missing:
         wrong = f"has no field {', '.join(unknown)}" if unknown else f"needs {', '.join(missing)}"
         raise UserError(f"'{where}': {cls.__name__} {wrong}; its fields are {', '.join(types_by_name)}")
-    return cls(**{name: _coerced(value[name], kind, f"{where}.{name}") for name, kind in types_by_name.items()})
+    given = {name: kind for name, kind in types_by_name.items() if name in value}
+    return cls(**{name: _coerced(value[name], kind, f"{where}.{name}") for name, kind in given.items()})
 
 
 def _counts(field: dataclasses.Field[Any], config: Any) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_videos import random_clip
 
-from vislab.data.collate import PIXEL_MEAN, PIXEL_STD, collate, video_batch
+from vislab.data.collate import PIXEL_MEAN, PIXEL_STD, collate, pad_batch, video_batch
 from vislab.data.transforms import ClipSample
 
 
@@ -82,6 +82,16 @@ def test_frame_numbers_of_every_clip() -> None:
 def test_clips_of_different_length_are_a_bug() -> None:
     with pytest.raises(AssertionError):
         collate([clip_of(0, frames=2), clip_of(0, frames=3)])
+
+
+def test_padding_alone_as_beside_larger_clips() -> None:
+    clips = [clip_of(0, height=40, width=33), clip_of(1, height=20, width=90)]
+    together, alone = collate(clips), pad_batch(collate(clips[:1]), 64, 96)
+    assert torch.equal(alone.images, together.images[:1])
+    assert torch.equal(alone.padding_mask, together.padding_mask[:1])
+    assert torch.equal(alone.targets[0].masks, together.targets[0].masks) and alone.targets[0].masks.dtype == torch.bool
+    assert torch.equal(alone.targets[0].boxes, together.targets[0].boxes)
+    assert pad_batch(together, 64, 96) is together
 
 
 def test_video_batch_resizes_and_has_no_targets() -> None:

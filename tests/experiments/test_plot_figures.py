@@ -176,7 +176,7 @@ def planned(options: object, paper: object, store: RunStore) -> RunConfig:
     [
         ([], "no PAPER given; expected one of taformer, ifr, devis"),
         (["xyz"], "no figures of 'xyz'; expected one of taformer, ifr, devis"),
-        (["devis", "Fig7"], "devis has no figure 'Fig7'; its figures are Fig2, A5"),
+        (["devis", "Fig7"], "devis has no figure 'Fig7'; its figures are Fig2, A5, curves, errors, costs"),
         (["devis", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors: there is no such file"),
         (["devis", "--first-frame", "-1"], "--first-frame is -1, expected 0 or more"),
     ],

@@ -20,6 +20,7 @@ from rich.console import Console
 from vislab.data import DatasetConfig, VideoDataset, load_dataset
 from vislab.engine import evaluate as engine_evaluate
 from vislab.metrics import evaluate
+from vislab.metrics.parallel import available_cores
 from vislab.metrics.video_ap import match
 from vislab.records import RunStore, write_json
 from vislab.report.files import read_table, table_path
@@ -81,7 +82,7 @@ def test_mistakes_get_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--scale", "huge"], ["--device", "tpu"], ["--seeds", "x"], ["--launcher", "slurm"]]
+    "arguments", [["--scale", "huge"], ["--device", "tpu"], ["--seeds", "x"], ["--launcher", "kubernetes"]]
 )
 def test_unknown_choices_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -218,7 +219,7 @@ def test_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_jobs_default_to_the_cores() -> None:
     request = reproduce_table.checked(reproduce_table.parser().parse_args(["taformer", "T3", "--device", "cpu"]))
-    assert request.parallel == reproduce_table.available_cores()
+    assert request.parallel == available_cores()
     assert isinstance(reproduce_table.wide_console(), Console)
 
 

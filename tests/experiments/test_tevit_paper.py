@@ -31,9 +31,19 @@ def configuration(table: Table, row: int, scale: str = "paper") -> Any:
 
 
 def test_all_twelve_tables() -> None:
-    assert [table.id for table in PAPER.tables] == [f"T{number}" for number in range(1, 13)]
-    assert [len(table.own_rows()) for table in PAPER.tables] == [2, 1, 1, 4, 3, 3, 4, 3, 4, 6, 3, 3]
-    assert all(table.published for table in PAPER.tables)
+    *published, own = PAPER.tables
+    assert [table.id for table in published] == [f"T{number}" for number in range(1, 13)]
+    assert [len(table.own_rows()) for table in published] == [2, 1, 1, 4, 3, 3, 4, 3, 4, 6, 3, 3]
+    assert all(table.published for table in published)
+    assert own.id == "X1" and not own.published
+
+
+def test_x1_is_two_rows_of_table_4_with_more_steps() -> None:
+    table4, own = PAPER.table("T4"), PAPER.table("X1")
+    for ours, theirs in ((0, 0), (1, 3)):
+        short, long = configuration(table4, theirs, "tiny"), configuration(own, ours, "tiny")
+        assert long.train.steps == 4 * short.train.steps
+        assert replace(long, train=short.train) == short
 
 
 @pytest.mark.parametrize("numbers", NUMBERS["tables"], ids=lambda numbers: numbers["id"])

@@ -114,11 +114,11 @@ def test_mask_losses_at_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vislab.losses.cross_frame.uncertain_points", every_pixel)
     logits, small = noise(3, 4, 6), noise(3, 4, 6, seed=1) > 0
     masks = small.repeat_interleave(4, 1).repeat_interleave(4, 2)
-    mask, dice = MaskLossConfig("points").terms(logits, masks, STRIDE)
+    mask, dice = MaskLossConfig("points").terms(logits, masks, STRIDE, 0)
     pairs = list(zip(logits, small, strict=True))
     torch.testing.assert_close(mask, torch.stack([slow_cross_entropy(*pair) for pair in pairs]).sum())
     torch.testing.assert_close(dice, torch.stack([slow_dice(*pair) for pair in pairs]).sum())
-    none = MaskLossConfig("points").terms(logits[:0], masks[:0], STRIDE)
+    none = MaskLossConfig("points").terms(logits[:0], masks[:0], STRIDE, 0)
     assert [term.item() for term in none] == [0, 0]
 
 

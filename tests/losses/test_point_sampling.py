@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from vislab.losses.point_sampling import (
     PointSamplingConfig,
-    new_seeds,
     random_points,
     sample_points,
     seeded_generator,
     uncertain_points,
 )
+from vislab.shared_batch import new_seeds
 
 CPU = torch.device("cpu")
 

@@ -14,7 +14,7 @@ from vislab.blocks.clip_msda import ClipMSDAConfig
 from vislab.blocks.spatial_msda import SpatialMSDAConfig
 from vislab.blocks.vistr_mask_head import VisTRMaskHeadConfig
 from vislab.config import with_changes
-from vislab.models.adapt import adapt_weights, repeat_queries, to_pixel_decoder
+from vislab.models.adapt import adapt_weights, repeat_queries, to_pixel_decoder, to_sigmoids
 from vislab.models.devis import Devis, DevisConfig
 from vislab.models.encoder import Encoder, EncoderConfig, encoder_reference_points
 
@@ -128,6 +128,20 @@ def test_more_temporal_points_than_current_ones_stay_fresh() -> None:
     _, _, fresh = start(with_changes(DEVIS, {"encoder.temporal.num_points": 5}))
     assert "encoder.layers.0.attention.temporal.sampling_offsets.bias" in fresh
     assert "decoder.layers.0.cross_attention.temporal.sampling_offsets.bias" not in fresh
+
+
+def test_a_softmax_with_no_object_becomes_sigmoids_against_it() -> None:
+    torch.manual_seed(0)
+    features = torch.randn(7, 5)
+    state = {"head.weight": torch.randn(4, 5), "head.bias": torch.randn(4), "other": torch.ones(1)}
+    adapted = to_sigmoids(state, "head", 3)
+    share = (features @ state["head.weight"].T + state["head.bias"]).softmax(-1)
+    expected = share[:, :3] / (share[:, :3] + share[:, 3:])
+    found = (features @ adapted["head.weight"].T + adapted["head.bias"]).sigmoid()
+    torch.testing.assert_close(found, expected)
+    assert adapted["other"] is state["other"]
+    assert to_sigmoids(adapted, "head", 3) is adapted  # sigmoids already
+    assert to_sigmoids(state, "head", 40) is state and to_sigmoids({}, "head", 3) == {}  # other classes; no head
 
 
 def test_queries_are_picked_evenly_and_repeated() -> None:

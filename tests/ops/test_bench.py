@@ -21,13 +21,14 @@ from vislab.__main__ import load_benchmark, main
 from vislab.errors import UserError
 from vislab.ops import deform_attn
 from vislab.ops.native import _NoKernelError, find_compiler, native_kernel
+from vislab.report.benchmark_file import slug
 
 load_benchmark()
 
 # A package that is loaded by its path; its modules have names from here on.
 from deform_attn_bench import check, competitors, forms, original, run  # noqa: E402
 from deform_attn_bench.cases import CASES, Case, compulsory_bytes, flops, make_inputs, returned_bytes  # noqa: E402
-from deform_attn_bench.machine import hardware, slug  # noqa: E402
+from deform_attn_bench.machine import hardware  # noqa: E402
 from deform_attn_bench.memory import extra_peak  # noqa: E402
 from deform_attn_bench.rows import COLUMNS, Row, write_rows  # noqa: E402
 from deform_attn_bench.timing import Entrant, Schedule, fastest, speed_up, take_turns  # noqa: E402

@@ -16,7 +16,7 @@ from vislab.report.views import TableText, build_view
 
 def test_every_row_has_as_many_cells(frame: pd.DataFrame, text: TableText) -> None:
     body = latex(build_view(frame, text)).split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
-    rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\[3pt]") and "multicolumn" not in line]
     assert len(rows) == 6
     assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {9}
 
@@ -47,7 +47,7 @@ def test_special_characters_are_escaped(frame: pd.DataFrame, text: TableText) ->
 def test_compiles_as_it_is(frame: pd.DataFrame, text: TableText, tmp_path: Path) -> None:
     (tmp_path / "table.tex").write_text(latex(build_view(frame, text)))
     page = (
-        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
         r"\begin{document}\input{table.tex}\end{document}"
     )
     (tmp_path / "page.tex").write_text(page)

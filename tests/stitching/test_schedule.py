@@ -11,7 +11,7 @@ from vislab.data import DatasetConfig
 from vislab.engine.config import EvalConfig
 from vislab.errors import UserError
 from vislab.stitching import ClipInferenceConfig, StitchingConfig, clip_windows
-from vislab.stitching.schedule import reflected
+from vislab.stitching.schedule import reflected, streamed_windows
 
 
 def released_starts(num_frames: int, length: int, stride: int) -> list[int]:
@@ -90,3 +90,24 @@ def test_options_are_reached_by_dotted_path() -> None:
     assert changed.clips == ClipInferenceConfig(stitching=StitchingConfig(class_weight=0.0))
     with pytest.raises(UserError, match="birth"):
         replace_path(config, "clips.stitching.birth", "sometimes")
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 6])
+def test_frames_that_arrive_are_cut_as_if_their_number_were_known(length: int) -> None:
+    for num_frames, stride in itertools.product(range(30), range(1, length + 1)):
+        windows = clip_windows(num_frames, length, stride)
+        found = [(window, list(inputs)) for window, inputs in streamed_windows(range(num_frames), length, stride)]
+        assert found == [(window, list(window.inputs)) for window in windows]
+
+
+def test_a_short_video_may_stay_as_it_is() -> None:
+    ((window, inputs),) = streamed_windows(range(3), 8, 4, reflect=False)
+    assert (window.first, window.length, inputs) == (0, 3, [0, 1, 2])
+
+
+def test_no_frame_is_taken_before_it_is_needed() -> None:
+    taken: list[int] = []
+    windows = streamed_windows((taken.append(frame) or frame for frame in itertools.count()), 6, 4)  # type: ignore
+    for last in (5, 9, 13):
+        next(windows)
+        assert taken[-1] == last

@@ -24,7 +24,7 @@ def postgres_server() -> Iterator[str]:
     if programs is None:
         pytest.skip("PostgreSQL is not installed (initdb is neither on PATH nor in /usr/lib/postgresql/*/bin)")
     if not any(importlib.util.find_spec(name) for name in ("psycopg", "psycopg2")):
-        pytest.skip("the driver of PostgreSQL is not installed (pip install 'vislab[sweeps]')")
+        pytest.skip("the driver of PostgreSQL is not installed (pip install -e '.[sweeps]')")
     user = _user()
     folder = Path(tempfile.mkdtemp(prefix="vislab-postgres-"))
     if user is not None:

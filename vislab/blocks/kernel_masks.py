@@ -13,10 +13,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KernelMasks:
-    """A mask predictor. kernels: (B, T, Q, C), T = 1 where one kernel serves all frames. features: (B, T, C, h, w)."""
+    """A mask predictor. kernels: (B, T, Q, C), T = 1 where one kernel serves all frames.
+
+    features: B clips of (T, C, h, w), apart: the gradient of an index into one tensor is as large as the batch, for
+    every clip of every decoder layer.
+    """
 
     kernels: Tensor
-    features: Tensor
+    features: tuple[Tensor, ...]
 
     def __call__(self, batch_index: int, query_index: Tensor) -> Tensor:
         """query_index: (n,) int64. Returns logits (n, T, h, w)."""
@@ -26,7 +30,7 @@ class KernelMasks:
         """Masks that the queries of other frames predict (IFR section 3.2): frame t with the kernels of
         source_frames[t]. source_frames: (T,) int64. Returns logits (n, T, h, w)."""
         kernels = self.kernels[batch_index]
-        kernels = kernels.expand(self.features.shape[1], -1, -1)[source_frames]
+        kernels = kernels.expand(len(self.features[batch_index]), -1, -1)[source_frames]
         return self._logits(kernels[:, query_index], batch_index)
 
     def _logits(self, kernels: Tensor, batch_index: int) -> Tensor:

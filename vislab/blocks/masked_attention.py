@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from vislab import ops
+from vislab.blocks.attention_projections import ResidualAttention
 
 MaskMode = Literal["neg_inf", "multiply"]
 
@@ -35,10 +36,8 @@ def multiplied_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor
     return functional.dropout(logits.softmax(-1), dropout) @ value
 
 
-class MaskedCrossAttention(nn.Module):
+class MaskedCrossAttention(ResidualAttention):
     """Cross-attention with residual and post-norm: LayerNorm(x + MHA(x + position, keys, values)), keys masked.
-
-    Parameter names are those of torch.nn.MultiheadAttention, so that released checkpoints map by name.
 
     Args:
         mask_mode: "neg_inf" gives blocked keys no weight, as IFR's baseline does (Mask2Former); "multiply" is IFR
@@ -46,17 +45,8 @@ class MaskedCrossAttention(nn.Module):
     """
 
     def __init__(self, channels: int, num_heads: int, dropout: float = 0.0, mask_mode: MaskMode = "neg_inf") -> None:
-        super().__init__()
-        assert channels % num_heads == 0, f"channels {channels} not divisible by num_heads {num_heads}"
-        self.num_heads, self.mask_mode = num_heads, mask_mode
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
-        self.out_proj = nn.Linear(channels, channels)
-        self.norm = nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
-        nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.xavier_uniform_(self.out_proj.weight)
-        nn.init.zeros_(self.out_proj.bias)
+        super().__init__(channels, num_heads, dropout)
+        self.mask_mode = mask_mode
 
     def project_memory(self, memory: Tensor, position: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of the heads. memory: (..., K, C); position: broadcastable to it, added for the keys only.
@@ -73,8 +63,7 @@ class MaskedCrossAttention(nn.Module):
         (B, Q, K) bool, True where a query may attend; a row without any True is opened. Returns (B, Q, C)."""
         query_weight, query_bias = self.in_proj_weight.chunk(3)[0], self.in_proj_bias.chunk(3)[0]
         query = functional.linear(x if position is None else x + position, query_weight, query_bias)
-        update = self._attention(self._split_heads(query), key, value, mask)
-        return self.norm(x + self.dropout(self.out_proj(update.transpose(1, 2).flatten(2))))
+        return self._add(x, self._attention(self._split_heads(query), key, value, mask))
 
     def forward(
         self, x: Tensor, position: Tensor | None, memory: Tensor, memory_position: Tensor | None,
@@ -84,7 +73,7 @@ class MaskedCrossAttention(nn.Module):
         return self.attend(x, position, *self.project_memory(memory, memory_position), mask)
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-        dropout = self.dropout.p if self.training else 0.0
+        dropout = self._weight_dropout
         if mask is None:
             return ops.attention(query, key, value, dropout=dropout)
         # video_mask2former_transformer_decoder.py:407: an object that is seen nowhere looks everywhere
@@ -92,7 +81,3 @@ class MaskedCrossAttention(nn.Module):
         if self.mask_mode == "multiply":
             return multiplied_attention(query, key, value, opened, dropout)
         return ops.attention(query, key, value, mask=opened, dropout=dropout)
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        """(..., K, C) -> (..., M, K, D)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)

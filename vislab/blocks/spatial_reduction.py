@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vislab import ops
+from vislab.blocks.attention_projections import AttentionProjections
 
 LAYER_NORM_EPSILON = 1e-6
 
@@ -44,24 +45,19 @@ def to_patches(feature_map: Tensor) -> Tensor:
     return feature_map.flatten(2).transpose(1, 2)
 
 
-class SpatialReductionAttention(nn.Module):
+class SpatialReductionAttention(AttentionProjections):
     """SRA: MHSA whose keys and values come from a map reduced by a strided convolution (Wang et al., PVT section 3.3).
 
     Messenger tokens are queries, and keys too (TeViT Eq. 2); without reduction they are keys only if tokens_in_kv_sr1,
-    since the released backbone leaves them out there. Projections are named as in torch.nn.MultiheadAttention.
+    since the released backbone leaves them out there.
     """
 
     def __init__(self, channels: int, num_heads: int, reduction: int, tokens_in_kv_sr1: bool) -> None:
-        super().__init__()
-        assert channels % num_heads == 0, f"channels {channels} not divisible by num_heads {num_heads}"
-        self.num_heads, self.tokens_in_kv_sr1 = num_heads, tokens_in_kv_sr1
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
-        self.out_proj = nn.Linear(channels, channels)
+        super().__init__(channels, num_heads)
+        self.tokens_in_kv_sr1 = tokens_in_kv_sr1
         self.reduce = nn.Conv2d(channels, channels, reduction, stride=reduction) if reduction > 1 else None
         self.reduce_norm = nn.LayerNorm(channels, eps=LAYER_NORM_EPSILON) if reduction > 1 else None
         nn.init.xavier_uniform_(self.in_proj_weight)
-        nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Tensor, size: tuple[int, int], num_tokens: int) -> Tensor:
         """x: (N, S + M, C) with S = size[0] * size[1]. Returns the same shape."""
@@ -70,8 +66,7 @@ class SpatialReductionAttention(nn.Module):
         query_bias, source_bias = self.in_proj_bias.split((channels, 2 * channels))
         query = functional.linear(x, query_weight, query_bias)
         key, value = functional.linear(self._source(x, size, num_tokens), source_weight, source_bias).chunk(2, dim=-1)
-        update = ops.attention(*(self._split_heads(part) for part in (query, key, value)))
-        return self.out_proj(update.transpose(1, 2).flatten(2))
+        return self._merge_heads(ops.attention(*(self._split_heads(part) for part in (query, key, value))))
 
     def _source(self, x: Tensor, size: tuple[int, int], num_tokens: int) -> Tensor:
         """What keys and values are made of."""
@@ -80,10 +75,6 @@ class SpatialReductionAttention(nn.Module):
             return x if self.tokens_in_kv_sr1 else patches
         reduced = to_patches(self.reduce(to_map(patches, size)))
         return self.reduce_norm(torch.cat((reduced, convolve_tokens(self.reduce, tokens)), dim=1))
-
-    def _split_heads(self, x: Tensor) -> Tensor:
-        """(N, X, C) -> (N, H, X, D)."""
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class ConvolutionalFeedForward(nn.Module):

@@ -16,7 +16,17 @@ import numpy as np
 
 from vislab import rle
 from vislab.data.dataset import Category, VideoInfo
-from vislab.data.json_file import MAX_ID, Entry, is_area, is_box, known, load_json, read_categories, read_crowd
+from vislab.data.json_file import (
+    MAX_ID,
+    Entry,
+    identified,
+    is_area,
+    is_box,
+    known,
+    load_json,
+    read_categories,
+    read_crowd,
+)
 from vislab.errors import UserError
 
 __all__ = ["AnnotationFile", "Track", "Video", "read_annotations"]
@@ -93,15 +103,7 @@ def read_annotations(path: Path, *, labels_required: bool = True) -> AnnotationF
 def _videos(entries: list, path: Path) -> dict[int, Video]:
     if not entries:
         raise UserError(f"{path}: videos is an empty array, expected at least one video")
-    videos: dict[int, Video] = {}
-    for position, value in enumerate(entries):
-        entry = Entry(value, f"{path}: videos[{position}]")
-        video_id = entry.integer("id", 0, MAX_ID)
-        if video_id in videos:
-            raise UserError(f"{path}: videos[{position}]: id {video_id} occurs twice")
-        entry.where = f"{path}: video {video_id}"
-        videos[video_id] = _video(entry, video_id)
-    return videos
+    return {video_id: _video(entry, video_id) for video_id, entry in identified(entries, path, "videos", "video")}
 
 
 def _video(entry: Entry, video_id: int) -> Video:
@@ -123,16 +125,9 @@ def _video(entry: Entry, video_id: int) -> Video:
 def _add_tracks(entries: list, videos: dict[int, Video], categories: Sequence[Category], path: Path) -> None:
     """Appends every annotation to its video, once the RLEs of all are checked together (fast for 1e5 masks)."""
     labels = {category.id: label for label, category in enumerate(categories)}
-    seen: set[int] = set()
     owners: list[Video] = []
     tracks: list[Track] = []
-    for position, value in enumerate(entries):
-        entry = Entry(value, f"{path}: annotations[{position}]")
-        track_id = entry.integer("id", 0, MAX_ID)
-        if track_id in seen:
-            raise UserError(f"{path}: annotations[{position}]: id {track_id} occurs twice")
-        seen.add(track_id)
-        entry.where = f"{path}: annotation {track_id}"
+    for track_id, entry in identified(entries, path, "annotations", "annotation"):
         owners.append(known(entry, "video_id", "videos", videos))
         tracks.append(_track(entry, track_id, owners[-1].info, known(entry, "category_id", "categories", labels)))
     _check_masks(tracks, path)

@@ -21,7 +21,7 @@ import numpy as np
 
 from vislab import rle
 from vislab.data.dataset import Category
-from vislab.data.json_file import MAX_ID, Entry, is_area, is_box, known, load_json, read_categories, read_crowd
+from vislab.data.json_file import Entry, identified, is_area, is_box, known, load_json, read_categories, read_crowd
 from vislab.errors import UserError
 
 __all__ = ["CocoFile", "Still", "read_coco"]
@@ -138,12 +138,7 @@ def _images(entries: list, path: Path) -> dict[int, Still]:
     if not entries:
         raise UserError(f"{path}: images is an empty array, expected at least one image")
     images: dict[int, Still] = {}
-    for position, value in enumerate(entries):
-        entry = Entry(value, f"{path}: images[{position}]")
-        image_id = entry.integer("id", 0, MAX_ID)
-        if image_id in images:
-            raise UserError(f"{path}: images[{position}]: id {image_id} occurs twice")
-        entry.where = f"{path}: image {image_id}"
+    for image_id, entry in identified(entries, path, "images", "image"):
         name = entry.text("file_name")
         if PurePosixPath(name).is_absolute() or ".." in name.split("/"):
             raise entry.fault("file_name", name, "a path inside the image folder")
@@ -165,7 +160,7 @@ def _columns(entries: list, images: dict[int, Still], categories: Sequence[Categ
             _area(entry),
             entry.field("segmentation"),
         )
-        for annotation_id, entry in _identified(entries, path)
+        for annotation_id, entry in _annotations(entries, path)
     ]
     rows.sort(key=lambda row: row[0])  # stable: the order of the file within an image
     image, ids, label, iscrowd, areas, segmentations = zip(*rows, strict=True) if rows else [()] * 6
@@ -179,16 +174,9 @@ def _columns(entries: list, images: dict[int, Still], categories: Sequence[Categ
     }
 
 
-def _identified(entries: list, path: Path) -> Iterator[tuple[int, Entry]]:
+def _annotations(entries: list, path: Path) -> Iterator[tuple[int, Entry]]:
     """Every annotation with its id, once its box is checked."""
-    seen: set[int] = set()
-    for position, value in enumerate(entries):
-        entry = Entry(value, f"{path}: annotations[{position}]")
-        annotation_id = entry.integer("id", 0, MAX_ID)
-        if annotation_id in seen:
-            raise UserError(f"{path}: annotations[{position}]: id {annotation_id} occurs twice")
-        seen.add(annotation_id)
-        entry.where = f"{path}: annotation {annotation_id}"
+    for annotation_id, entry in identified(entries, path, "annotations", "annotation"):
         box = entry.values.get("bbox")
         if box is not None and not is_box(box):
             raise entry.fault("bbox", box, "[x, y, width, height] of finite numbers >= 0")

@@ -6,15 +6,17 @@ Shape letters: B batch, T frames, N instances, H W padded image size, h w image 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vislab.data.transforms import ClipSample, resize_frames, scaled_size
 from vislab.structures import Batch, Targets
 
-__all__ = ["PIXEL_MEAN", "PIXEL_STD", "SIZE_MULTIPLE", "collate", "video_batch"]
+__all__ = ["PIXEL_MEAN", "PIXEL_STD", "SIZE_MULTIPLE", "collate", "pad_batch", "video_batch"]
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)  # ImageNet, RGB, of values in 0..255
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -43,6 +45,19 @@ def video_batch(frames: np.ndarray, short_side: int | None = None, max_side: int
     if short_side is not None:
         frames = resize_frames(frames, *scaled_size(frames.shape[1], frames.shape[2], short_side, max_side))
     return _image_batch([frames])
+
+
+def pad_batch(batch: Batch, height: int, width: int) -> Batch:
+    """Padded further, to H = height and W = width, as `collate` does beside larger clips."""
+    border = (0, width - batch.images.shape[-1], 0, height - batch.images.shape[-2])
+    if not any(border):
+        return batch
+    return replace(
+        batch,
+        images=functional.pad(batch.images, border),
+        padding_mask=functional.pad(batch.padding_mask, border, value=True),
+        targets=[replace(target, masks=functional.pad(target.masks, border)) for target in batch.targets],
+    )
 
 
 def _image_batch(clips: Sequence[np.ndarray]) -> Batch:

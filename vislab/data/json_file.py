@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vislab.data.dataset import Category
 from vislab.errors import UserError
 
-__all__ = ["MAX_ID", "Entry", "is_area", "is_box", "known", "load_json", "read_categories", "read_crowd"]
+__all__ = ["MAX_ID", "Entry", "identified", "is_area", "is_box", "known", "load_json", "read_categories", "read_crowd"]
 
 MAX_ID = 2**63 - 1
 
@@ -92,18 +92,28 @@ def load_json(path: Path, shrink: Callable[[dict[str, Any]], None] | None = None
     return document, hashlib.sha256(content).hexdigest(), bool(non_finite)
 
 
+def identified(entries: list, path: Path, array: str, noun: str | None = None) -> Iterator[tuple[int, Entry]]:
+    """Every entry of an array with its id, which must be its own; what is wrong with an entry is raised at its turn.
+
+    noun: begins messages about the other fields, together with the id, in place of the position in the array.
+    """
+    seen: set[int] = set()
+    for position, value in enumerate(entries):
+        entry = Entry(value, f"{path}: {array}[{position}]")
+        number = entry.integer("id", 0, MAX_ID)
+        if number in seen:
+            raise UserError(f"{entry.where}: id {number} occurs twice")
+        seen.add(number)
+        if noun is not None:
+            entry.where = f"{path}: {noun} {number}"
+        yield number, entry
+
+
 def read_categories(entries: list, path: Path) -> tuple[Category, ...]:
     """The entries of "categories", in their order: a label is a position in it, whatever gaps the ids have."""
     if not entries:
         raise UserError(f"{path}: categories is an empty array, expected at least one category")
-    categories: dict[int, Category] = {}
-    for position, value in enumerate(entries):
-        entry = Entry(value, f"{path}: categories[{position}]")
-        category = Category(entry.integer("id", 0, MAX_ID), entry.text("name"))
-        if category.id in categories:
-            raise UserError(f"{path}: categories[{position}]: id {category.id} occurs twice")
-        categories[category.id] = category
-    return tuple(categories.values())
+    return tuple(Category(number, entry.text("name")) for number, entry in identified(entries, path, "categories"))
 
 
 def known(entry: Entry, name: str, place: str, entries: dict[int, Value]) -> Value:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vislab.engine.config import file_sha256
+from vislab.engine.team import Team
 from vislab.errors import UserError
 from vislab.records import atomic_path, write_json
 
@@ -58,11 +59,19 @@ class TrainingState:
 
 def save_checkpoint(folder: Path, state: TrainingState, elapsed: Elapsed) -> None:
     """Write checkpoint-<step>, then delete all but the last two."""
-    tensors_path = folder / f"checkpoint-{elapsed.step:08d}.safetensors"
+    tensors_path = _tensors_path(folder, elapsed)
     save_tensors(tensors_path, state.tensors())
     write_json(tensors_path.with_suffix(".json"), asdict(elapsed) | {"sha256": file_sha256(tensors_path)})
     for old in sorted(folder.glob("checkpoint-*.json"))[:-KEPT]:
         _delete(old)
+
+
+def resume(folder: Path, state: TrainingState, team: Team, notice: Callable[[str], None]) -> Elapsed:
+    """`load_checkpoint` in all processes, which may be more or fewer than those that wrote it: rank 0 says which."""
+    elapsed = team.agree(lambda: load_checkpoint(folder, state, notice))
+    if not team.leads and elapsed.step:
+        state.load(load_file(_tensors_path(folder, elapsed)))
+    return elapsed
 
 
 def load_checkpoint(folder: Path, state: TrainingState, notice: Callable[[str], None]) -> Elapsed:
@@ -96,6 +105,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write safetensors atomically; equal tensors give equal bytes (no metadata, whose order would vary)."""
     with atomic_path(path) as temporary:
         save_file(tensors, temporary)
+
+
+def _tensors_path(folder: Path, elapsed: Elapsed) -> Path:
+    return folder / f"checkpoint-{elapsed.step:08d}.safetensors"
 
 
 def _delete(record: Path) -> None:

@@ -18,6 +18,7 @@ from vislab.engine.mask_encoding import MaskSampling, resize_masks
 from vislab.engine.pairs import best_pairs, category_scores, pair_masks
 from vislab.errors import UserError
 from vislab.stitching import ClipDetections, ClipInferenceConfig, ClipStitcher, ImageMasks, VideoInstance, VideoTracks
+from vislab.stitching.clip import TrackedFrame
 from vislab.stitching.schedule import ClipWindow, clip_windows
 from vislab.structures import ModelOutput
 
@@ -60,19 +61,40 @@ def predict_clips(
 
     advance: called after each clip.
     """
-    stitcher, tracks = None, VideoTracks()
+    follower, tracks = ClipFollower(model, config, clips, num_categories, device), VideoTracks()
     for window in clip_windows(video.length, clips.clip_length, clips.clip_stride):
-        frames = video.read(window.inputs)
-        batch = video_batch(frames, config.short_side, config.max_side).to(device)
-        output = model(batch.images, batch.padding_mask)
-        if stitcher is None:
-            sampling = MaskSampling.of(model, batch, config)
-            stitcher = ClipStitcher(clips, image_masks(sampling, frames.shape[1:3], config.mask_threshold))
-        tracks.add(stitcher.push(clip_detections(output, window, config.top_k, num_categories)))
+        tracks.add(follower.push(video.read(window.inputs), window))
         advance()
-    if stitcher is not None:
-        tracks.add(stitcher.flush())
+    tracks.add(follower.flush())
     return tracks.instances(clips.stitching, top_k=config.top_k, score_threshold=config.score_threshold)
+
+
+class ClipFollower:
+    """Model and stitcher of one video: clips of frames to finished frames. Holds what neighbouring clips share."""
+
+    def __init__(
+        self, model: nn.Module, config: EvalConfig, clips: ClipInferenceConfig, num_categories: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.model, self.config, self.clips = model, config, clips
+        self.num_categories, self.device = num_categories, device
+        self._stitcher: ClipStitcher | None = None
+
+    @torch.inference_mode()
+    def push(self, frames: np.ndarray, window: ClipWindow) -> list[TrackedFrame]:
+        """frames: (T, H, W, 3) uint8, RGB, the inputs of the next window. Gives the frames before it."""
+        config = self.config
+        batch = video_batch(frames, config.short_side, config.max_side).to(self.device)
+        output = self.model(batch.images, batch.padding_mask)
+        if self._stitcher is None:
+            sampling = MaskSampling.of(self.model, batch, config)
+            self._stitcher = ClipStitcher(self.clips, image_masks(sampling, frames.shape[1:3], config.mask_threshold))
+        return self._stitcher.push(clip_detections(output, window, config.top_k, self.num_categories))
+
+    @torch.inference_mode()
+    def flush(self) -> list[TrackedFrame]:
+        """The frames that are left, after the last clip."""
+        return [] if self._stitcher is None else self._stitcher.flush()
 
 
 def image_masks(sampling: MaskSampling, size: tuple[int, ...], threshold: float) -> ImageMasks:

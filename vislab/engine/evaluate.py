@@ -20,6 +20,7 @@ from vislab.engine.config import EvalConfig
 from vislab.engine.device import peak_memory_bytes, reset_peak_memory
 from vislab.engine.infer import predict_dataset
 from vislab.engine.progress import Watcher
+from vislab.engine.team import Team, current_team
 from vislab.errors import UserError
 from vislab.metrics.frame_overlap import SCORE_THRESHOLD
 from vislab.metrics.hota import HotaCounts, hota_instances
@@ -60,17 +61,24 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Predict every video of `dataset` and measure all that its ground truth allows.
 
-    Writes predictions.json and matches.npz to `folder`, and visibility.npz where objects have opacities. Returns
-    metrics (fractions; None where undefined), visibility_iou (the same by group of frames, or None), n_videos,
-    n_frames, eval_seconds, infer_seconds (of which read_seconds passed until the frames were there),
-    peak_memory_bytes. Raises UserError if the data set has no usable labels.
+    Every process of a team calls this and predicts its share of the videos; the first one measures and writes, the
+    others return nothing. Writes predictions.json and matches.npz to `folder`, and visibility.npz where objects have
+    opacities. Returns metrics (fractions; None where undefined), visibility_iou (the same by group of frames, or None),
+    n_videos, n_frames, eval_seconds, infer_seconds (of which read_seconds passed until the frames were there; both of
+    all processes together), peak_memory_bytes (of the largest). Raises UserError if the data set has no usable labels.
     """
+    team = current_team()
     truth = read_ground_truth(dataset.ground_truth(), dataset.name)
     reset_peak_memory(device)
     timed = TimedReads(dataset)
     started = time.perf_counter()
-    predictions = predict_dataset(model, cast(VideoDataset, timed), config, device, watcher)
-    inferred = time.perf_counter()
+    videos = shared_videos([dataset.info(index).length for index in range(len(dataset))], team.rank, team.size)
+    own = predict_dataset(model, cast(VideoDataset, timed), config, device, watcher, videos)
+    spent = team.gathered((time.perf_counter() - started, timed.seconds, peak_memory_bytes(device)))
+    predictions = _collected(own, dataset, folder, team)
+    if not team.leads:
+        return {}
+    infer_seconds, read_seconds, peaks = zip(*spent, strict=True)
     with atomic_path(folder / "predictions.json") as temporary:
         temporary.write_text(json.dumps(predictions), encoding="utf-8")
     found = measure(truth, predictions, folder)
@@ -78,10 +86,38 @@ def evaluate_model(
         "n_videos": len(dataset),
         "n_frames": sum(dataset.info(index).length for index in range(len(dataset))),
         "eval_seconds": time.perf_counter() - started,
-        "infer_seconds": inferred - started,
-        "read_seconds": timed.seconds,
-        "peak_memory_bytes": peak_memory_bytes(device),
+        "infer_seconds": sum(infer_seconds),
+        "read_seconds": sum(read_seconds),
+        "peak_memory_bytes": max(*peaks, peak_memory_bytes(device)),
     }
+
+
+def shared_videos(lengths: Sequence[int], rank: int, processes: int) -> list[int]:
+    """Which videos one of several processes predicts, ascending: each in turn, longest first, goes to the one that has
+    the fewest frames so far. Every video goes to exactly one."""
+    frames, owner = [0] * processes, [0] * len(lengths)
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        owner[index] = frames.index(min(frames))
+        frames[owner[index]] += max(1, lengths[index])
+    return [index for index in range(len(lengths)) if owner[index] == rank]
+
+
+def _collected(own: list[dict[str, Any]], dataset: VideoDataset, folder: Path, team: Team) -> list[dict[str, Any]]:
+    """The predictions of all processes, as one process makes them; in the first of them only. They pass through files,
+    which may be large."""
+    if team.size == 1:
+        return own
+    parts = [folder / f"predictions-{rank}-of-{team.size}.json" for rank in range(team.size)]
+    with atomic_path(parts[team.rank]) as temporary:
+        temporary.write_text(json.dumps(own), encoding="utf-8")
+    team.wait()
+    if not team.leads:
+        return []
+    place = {dataset.info(index).id: index for index in range(len(dataset))}
+    predictions = [prediction for part in parts for prediction in read_json(part)]
+    for part in folder.glob("predictions-*-of-*.json"):  # those of a killed team of another size, too
+        part.unlink()
+    return sorted(predictions, key=lambda prediction: place[prediction["video_id"]])
 
 
 class TimedReads:

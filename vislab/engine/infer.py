@@ -6,7 +6,7 @@ Shape letters: T frames, Q queries, K classes, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vislab.data import VideoDataset
+from vislab.data import Category, VideoDataset
 from vislab.data.collate import video_batch
 from vislab.engine.augmented import predict_augmented
 from vislab.engine.clip_inference import Video, check_clip_length, predict_clips
@@ -27,22 +27,28 @@ from vislab.errors import UserError
 from vislab.stitching import VideoInstance, clip_windows
 from vislab.stitching.tracks import shortest
 
-__all__ = ["VideoInstance", "predict_dataset", "predict_video"]
+__all__ = ["VideoInstance", "predict_dataset", "predict_video", "results_of"]
 
 
 def predict_dataset(
-    model: nn.Module, dataset: VideoDataset, config: EvalConfig, device: torch.device, watcher: Watcher
+    model: nn.Module,
+    dataset: VideoDataset,
+    config: EvalConfig,
+    device: torch.device,
+    watcher: Watcher,
+    videos: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Predictions for every video, as YouTube-VIS results: video_id, category_id, score, segmentations.
 
+    videos: indices in the data set, None: all.
     The watcher hears of every video or, with `config.clips`, of every clip, with `config.stream`, of a few frames at a
     time; no more are read at once. Raises UserError if the model takes clips of another length than it would get, or
     single frames and would get clips.
     """
-    infos = [dataset.info(index) for index in range(len(dataset))]
-    for info in infos:
+    infos = {index: dataset.info(index) for index in (range(len(dataset)) if videos is None else videos)}
+    for info in infos.values():
         check_input(model, config, info.length)
-    total = sum(_num_steps(info.length, config) for info in infos)
+    total = sum(_num_steps(info.length, config) for info in infos.values())
     done = 0
 
     def advance() -> None:
@@ -51,18 +57,26 @@ def predict_dataset(
         watcher.update("infer", done, total)
 
     results = []
-    for index, info in enumerate(infos):
+    for index, info in infos.items():
         video = Video(info.length, partial(dataset.frames, index), index)
-        results += [
-            {
-                "video_id": info.id,
-                "category_id": dataset.categories[instance.label].id,
-                "score": instance.score,
-                "segmentations": instance.segmentations,
-            }
-            for instance in _predict(model, video, config, len(dataset.categories), device, advance)
-        ]
+        instances = _predict(model, video, config, len(dataset.categories), device, advance)
+        results += results_of(instances, dataset.categories, info.id)
     return results
+
+
+def results_of(
+    instances: Sequence[VideoInstance], categories: Sequence[Category], video_id: int
+) -> list[dict[str, Any]]:
+    """The instances of a video as YouTube-VIS results. categories: of the labels."""
+    return [
+        {
+            "video_id": video_id,
+            "category_id": categories[instance.label].id,
+            "score": instance.score,
+            "segmentations": instance.segmentations,
+        }
+        for instance in instances
+    ]
 
 
 def predict_video(

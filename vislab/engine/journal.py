@@ -11,6 +11,7 @@ import torch
 
 from vislab.engine.checkpoint import Elapsed
 from vislab.engine.device import peak_memory_bytes, reset_peak_memory
+from vislab.engine.log_sinks import Sink, flat_numbers
 from vislab.records import atomic_path
 
 
@@ -27,10 +28,13 @@ class Clock:
 
 
 class MetricsLog:
-    """metrics.jsonl: losses averaged since the line before. Lines after the checkpoint of a killed run are dropped."""
+    """metrics.jsonl: losses averaged since the line before. Lines after the checkpoint of a killed run are dropped.
 
-    def __init__(self, path: Path, first_step: int) -> None:
-        self.path = path
+    sink: is told every line as well.
+    """
+
+    def __init__(self, path: Path, first_step: int, sink: Sink | None = None) -> None:
+        self.path, self.sink = path, sink
         self.sums: dict[str, float] = {}
         self.count = 0
         kept = [line for line in _complete_lines(path) if json.loads(line)["step"] <= first_step]
@@ -49,7 +53,19 @@ class MetricsLog:
         record |= {"seconds": elapsed.seconds, "peak_memory_bytes": elapsed.peak_memory_bytes}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        if self.sink is not None:
+            self.sink.write(elapsed.step, flat_numbers(record))
         self.sums, self.count = {}, 0
+
+
+class NoLog:
+    """What processes write that leave it to another one."""
+
+    def add(self, losses: dict[str, float]) -> None:
+        pass
+
+    def write(self, elapsed: Elapsed, **more: float) -> None:
+        pass
 
 
 def _complete_lines(path: Path) -> list[str]:

@@ -158,11 +158,12 @@ def stream_video(
         mask_alignment=mask_alignment,
     )  # fmt: skip
     for frame in frames:
-        yield from (_result(streamed, follower) for streamed in follower.push(frame[None]))
-    yield from (_result(streamed, follower) for streamed in follower.flush())
+        yield from (streamed_result(streamed, follower) for streamed in follower.push(frame[None]))
+    yield from (streamed_result(streamed, follower) for streamed in follower.flush())
 
 
-def _result(frame: StreamedFrame, follower: FrameFollower) -> FrameResult:
+def streamed_result(frame: StreamedFrame, follower: FrameFollower) -> FrameResult:
+    """Labels, scores and codes of the instances of a frame that its follower gave."""
     if not frame.instances:
         return FrameResult(frame.frame, ())
     codes = follower.encode(torch.stack([instance.mask_logits for instance in frame.instances]))

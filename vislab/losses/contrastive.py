@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vislab.shared_batch import normaliser
+
 
 @dataclass(frozen=True)
 class ContrastiveConfig:
@@ -65,4 +67,4 @@ class ContrastiveLoss(nn.Module):
         total = torch.stack([pair.sum() for pair in pairs]).sum() if pairs else embeddings.sum() * 0.0
         frames = embeddings.shape[1]
         count = frames * (frames - 1) if self.config.reduction == "mean" else 1
-        return total / (embeddings.shape[0] * max(count, 1))
+        return total / (normaliser(embeddings.shape[0]) * max(count, 1))

@@ -11,6 +11,7 @@ from vislab.losses.classification import classification_loss
 from vislab.losses.contrastive import ContrastiveConfig, ContrastiveLoss
 from vislab.losses.masks import mask_losses
 from vislab.losses.matching import MatcherConfig, match_sequences
+from vislab.shared_batch import normaliser
 from vislab.structures import ModelOutput, Targets
 
 
@@ -55,7 +56,7 @@ class Criterion(nn.Module):
     ) -> dict[str, Tensor]:
         config = self.config
         matches = match_sequences(output, targets, config.matcher)
-        num_instances = float(max(1, sum(len(target.labels) for target in targets)))
+        num_instances = normaliser(sum(len(target.labels) for target in targets))
         l1, giou = box_losses(output.pred_boxes, targets, matches, num_instances)
         dice, focal = mask_losses(output, targets, matches, mask_stride, num_instances)
         losses = {

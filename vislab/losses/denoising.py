@@ -18,6 +18,7 @@ from torch import Tensor
 from vislab.errors import UserError
 from vislab.losses.association import association_terms
 from vislab.ops.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
+from vislab.shared_batch import draw_rows, largest
 from vislab.structures import Targets
 
 
@@ -67,7 +68,7 @@ def make_denoising_queries(
     targets: list[Targets], num_classes: int, config: DenoisingConfig
 ) -> DenoisingQueries | None:
     """Queries for every frame of every clip; None if there is no instance at all. Noise is torch's own, on the CPU."""
-    most = max(len(target.labels) for target in targets)
+    most = largest(max(len(target.labels) for target in targets))
     kinds = 1 if config.kind == "dn" else 2
     if most == 0:
         return None
@@ -102,13 +103,15 @@ def _padded(values: Tensor, count: int) -> Tensor:
 
 
 def _uniform(*shape: int, like: Tensor) -> Tensor:
-    return torch.rand(*shape).to(like)
+    return draw_rows(lambda rows, generator: torch.rand(rows, *shape[1:], generator=generator), shape[0]).to(like)
 
 
 def _noised_labels(labels: Tensor, num_classes: int, share: float) -> Tensor:
     """Random labels, perhaps the true one, at a share of the places."""
-    others = torch.randint(num_classes, labels.shape).to(labels)
-    return torch.where(torch.rand(labels.shape).to(labels.device) < share, others, labels)
+    count, width = labels.shape
+    others = draw_rows(lambda rows, generator: torch.randint(num_classes, (rows, width), generator=generator), count)
+    replaced = draw_rows(lambda rows, generator: torch.rand(rows, width, generator=generator), count) < share
+    return torch.where(replaced.to(labels.device), others.to(labels), labels)
 
 
 def _noised_boxes(boxes: Tensor, positive: Tensor, config: DenoisingConfig) -> Tensor:

@@ -18,7 +18,8 @@ from vislab.losses.classification import classification_loss, sigmoid_focal_loss
 from vislab.losses.cross_frame import point_losses
 from vislab.losses.frame_predictions import FrameHeads, FramePredictions, gather_tracklets, tracklet_references
 from vislab.losses.masks import dice_loss, sampled_masks
-from vislab.losses.point_sampling import PointSamplingConfig, at_least_float, new_seeds, seeded_generator
+from vislab.losses.point_sampling import PointSamplingConfig, at_least_float, seeded_generator
+from vislab.shared_batch import new_seeds, normaliser
 from vislab.structures import Targets
 
 BACKGROUND = -1e4  # logit of places without a query: no loss, no gradient
@@ -34,14 +35,18 @@ class MaskLossConfig:
     kind: Literal["points", "pixels"] = "points"
     points: PointSamplingConfig = PointSamplingConfig()
 
-    def terms(self, logits: Tensor, masks: Tensor, mask_stride: int) -> tuple[Tensor, Tensor]:
-        """Sums over n masks of the mask and the dice loss. logits: (n, h, w); masks: (n, H, W) bool. Points are drawn
-        from a seed of torch's own generator."""
+    def seeds(self, count: int) -> list[int]:
+        """Of the points of so many calls of `terms`."""
+        return new_seeds(count) if self.kind == "points" else [0] * count
+
+    def terms(self, logits: Tensor, masks: Tensor, mask_stride: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Sums over n masks of the mask and the dice loss. logits: (n, h, w); masks: (n, H, W) bool. seed: of the
+        points."""
         logits = at_least_float(logits)
         if not len(logits):
             return logits.sum() * 0.0, logits.sum() * 0.0
         if self.kind == "points":
-            generator = seeded_generator(new_seeds(1)[0], 0, logits.device)
+            generator = seeded_generator(seed, 0, logits.device)
             return point_losses(logits[:, None], masks[:, None], self.points, generator)
         rows, wanted = logits.flatten(1), sampled_masks(masks, mask_stride).flatten(1).to(logits)
         return sigmoid_focal_loss(rows, wanted).mean(-1).sum(), dice_loss(rows, wanted).sum()
@@ -70,14 +75,15 @@ def frame_level_losses(
     logits = at_least_float(layer.logits[rows])
     if valid is not None:
         logits = logits.masked_fill(~valid[rows][..., None], BACKGROUND)
-    pairs = float(max(1, sum(len(queries) for queries, _ in matches)))
+    pairs = normaliser(sum(len(queries) for queries, _ in matches))
     boxes, wanted = at_least_float(layer.boxes[rows])[:, :, None], list(truth)
     l1, giou = box_losses(boxes, wanted, list(matches), pairs)
     losses = {"class": classification_loss(logits, wanted, list(matches), pairs), "box": l1, "giou": giou}
     sums = [logits.sum() * 0.0] * 2
+    seeds = iter(masks.seeds(sum(len(queries) > 0 for queries, _ in matches)))
     for frame, target, (queries, instances) in zip(rows, truth, matches, strict=True):
         if len(queries):
-            found = masks.terms(layer.masks(frame, queries), target.masks[instances, 0], mask_stride)
+            found = masks.terms(layer.masks(frame, queries), target.masks[instances, 0], mask_stride, next(seeds))
             sums = [total + term for total, term in zip(sums, found, strict=True)]
     return losses | {"mask": sums[0] / pairs, "dice": sums[1] / pairs}
 
@@ -94,13 +100,13 @@ class Tracklets:
 
 def refined_losses(
     values: FramePredictions, first: int, numbers: Tensor, tracklets: Tracklets, target: Targets,
-    refine: Callable[[Tensor, Tensor], Tensor], masks: MaskLossConfig, mask_stride: int,
+    refine: Callable[[Tensor, Tensor], Tensor], masks: MaskLossConfig, mask_stride: int, seed: int = 0,
 ) -> dict[str, Tensor]:  # fmt: skip
     """Eq. 5 of the tracklets of one clip: sums over tracklets and frames of "class", "mask" and "dice".
 
     A positive tracklet learns its class and mask where its instance is present, whether it has a query there or not;
     elsewhere, and in negative ones, no class and an empty mask. first: of the clip's frames in `values`; numbers: (T,),
-    of the frames.
+    of the frames. seed: of the points, see `MaskLossConfig.seeds`.
     """
     part = slice(first, first + len(numbers))
     embeddings = gather_tracklets(values.embeddings[part], tracklets.query_index)
@@ -113,7 +119,7 @@ def refined_losses(
     losses = {"class": sigmoid_focal_loss(logits, one_hot).sum()}
     found = _refined_masks(values.heads, first, refined, places)
     masks_wanted = target.masks[tracklets.instance] & wanted[..., None, None]
-    mask, dice = masks.terms(found.flatten(0, 1), masks_wanted.flatten(0, 1), mask_stride)
+    mask, dice = masks.terms(found.flatten(0, 1), masks_wanted.flatten(0, 1), mask_stride, seed)
     return losses | {"mask": mask, "dice": dice}
 
 

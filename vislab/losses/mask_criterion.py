@@ -16,7 +16,8 @@ from vislab.errors import UserError
 from vislab.losses.classification import classification_loss
 from vislab.losses.cross_frame import CrossFrameMaskPredictor, cross_frame_losses, point_losses
 from vislab.losses.mask_matching import MaskMatcherConfig, match_masks
-from vislab.losses.point_sampling import PointSamplingConfig, at_least_float, new_seeds, seeded_generator
+from vislab.losses.point_sampling import PointSamplingConfig, at_least_float, seeded_generator
+from vislab.shared_batch import common_seed, new_seeds, normaliser, part_weight
 from vislab.structures import ModelOutput, Targets
 
 Matches = list[tuple[Tensor, Tensor]]
@@ -73,10 +74,10 @@ class MaskCriterion(nn.Module):
 
     def _layer_losses(self, output: ModelOutput, targets: list[Targets], mask_stride: int) -> dict[str, Tensor]:
         config = self.config
-        matching_seed, *clip_seeds = new_seeds(1 + len(targets))
-        generator = seeded_generator(matching_seed, 0, output.pred_logits.device)
+        generator = seeded_generator(common_seed(), 0, output.pred_logits.device)
+        clip_seeds = new_seeds(len(targets))
         matches = match_masks(output, targets, config.matcher, generator)
-        num_instances = float(max(1, sum(len(target.labels) for target in targets)))
+        num_instances = normaliser(sum(len(target.labels) for target in targets))
         classes = class_loss(output, targets, matches, config.no_object_weight, num_instances)
         frames = targets[0].masks.shape[1] if config.mask_loss_norm == "instance_frames" else 1
         terms = self._mask_terms(output, targets, matches, mask_stride, clip_seeds)
@@ -127,4 +128,6 @@ def class_loss(
         clip[queries] = target.labels[instances]
     weight = torch.ones(logits.shape[-1], device=logits.device, dtype=logits.dtype)
     weight[-1] = no_object_weight
-    return functional.cross_entropy(logits.transpose(1, 2), labels, weight)
+    matched = sum(len(queries) for queries, _ in matches)
+    mean = functional.cross_entropy(logits.transpose(1, 2), labels, weight)
+    return mean * part_weight(matched + no_object_weight * (labels.numel() - matched))

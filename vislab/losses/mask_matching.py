@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from vislab.losses.matching import assign
 from vislab.losses.point_sampling import at_least_float, random_points, sample_points
+from vislab.shared_batch import total_before
 from vislab.structures import MaskPredictor, ModelOutput, Targets
 
 
@@ -61,11 +62,14 @@ def match_masks(
 ) -> list[tuple[Tensor, Tensor]]:
     """One-to-one assignment of least cost for each clip: (query_index, instance_index), as `assign` does.
 
-    generator: draws the points, those of one clip after the other.
+    generator: draws the points, those of one clip after the other; its state is that at the batch's first clip, also
+    where this process has others (`vislab.shared_batch`).
     """
     assert output.pred_masks is not None, "this layer predicts no masks"
     scores = output.class_scores()
     every_query = torch.arange(scores.shape[1], device=scores.device)
+    for _ in range(total_before(sum(len(target.labels) > 0 for target in targets))):
+        random_points(1, config.num_points, generator)
     matches = []
     for batch_index, target in enumerate(targets):
         if not len(target.labels):

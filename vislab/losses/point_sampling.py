@@ -74,11 +74,6 @@ def at_least_float(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def new_seeds(count: int) -> list[int]:
-    """Seeds from torch's own generator on the CPU: a seeded training step draws the same points again."""
-    return torch.randint(2**62, (count,)).tolist()
-
-
 def seeded_generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
     """A generator for one of several streams of a seed, on the device of the masks."""
     # the odd factor takes different streams of one seed to different states

@@ -24,6 +24,7 @@ from vislab.losses.frame_losses import (
 from vislab.losses.frame_predictions import ClipPredictions, FramePredictions
 from vislab.losses.optimal_transport import OptimalTransportConfig, transport
 from vislab.ops.boxes import box_cxcywh_to_xyxy, box_iou_pairwise
+from vislab.shared_batch import normaliser
 from vislab.structures import Targets
 
 
@@ -143,7 +144,8 @@ class RefineVISCriterion(nn.Module):
             terms = association_terms(keys, frames.association[other], positives, negatives, config.reid_aux)
             sums = {name: total + terms[name] for name, total in sums.items()}
             count += len(both)
-        losses = {name: weight * sums[name] / max(1, count) for name, weight in weights.items()}
+        divisor = normaliser(count)
+        losses = {name: weight * sums[name] / divisor for name, weight in weights.items()}
         if self.config.association_denoising and frames.denoising is not None:
             losses["denoising_association"] = config.weight * _denoising_association(output, len(truth))
         return losses
@@ -160,13 +162,16 @@ class RefineVISCriterion(nn.Module):
         losses: dict[str, Tensor] = {}
         for prefix, (values, tracklets) in groups.items():
             sums = {name: values.embeddings.sum() * 0.0 for name in ("class", "mask", "dice")}
+            seeds = iter(self.config.masks.seeds(sum(len(mine.instance) > 0 for mine in tracklets)))
             for clip, (mine, target) in enumerate(zip(tracklets, targets, strict=True)):
                 if len(mine.instance):
                     where = clip * length, output.frame_numbers[clip]
                     assert output.refine is not None
-                    terms = refined_losses(values, *where, mine, target, output.refine, self.config.masks, mask_stride)
+                    terms = refined_losses(
+                        values, *where, mine, target, output.refine, self.config.masks, mask_stride, next(seeds)
+                    )
                     sums = {name: total + terms[name] for name, total in sums.items()}
-            cells = max(1, sum(mine.query_index.numel() for mine in tracklets))
+            cells = normaliser(sum(mine.query_index.numel() for mine in tracklets))
             weighted = self._weighted({name: total / cells for name, total in sums.items()})
             losses |= {prefix + name: self.config.refine_weight * loss for name, loss in weighted.items()}
         return losses
@@ -208,4 +213,4 @@ def _denoising_association(output: ClipPredictions, num_frames: int) -> Tensor:
     for key, other in _frame_pairs(num_frames, output.num_frames):
         found = association_denoising(queries, key, other, values.association[key], values.association[other])
         total, count = total + found[0], count + found[1]
-    return total / max(1, count)
+    return total / normaliser(count)

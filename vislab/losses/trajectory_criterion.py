@@ -14,6 +14,7 @@ from vislab.losses.classification import classification_loss
 from vislab.losses.masks import frame_mask_losses
 from vislab.losses.region_masks import region_mask_losses
 from vislab.losses.trajectory_matching import TrajectoryMatcherConfig, match_trajectories
+from vislab.shared_batch import normaliser
 from vislab.structures import MaskPredictor, ModelOutput, RegionMaskPredictor, Targets
 
 
@@ -100,18 +101,18 @@ class TrajectoryCriterion(nn.Module):
         """weight: of everything but the mask losses."""
         config = self.config
         matches = match_trajectories(output, targets, config.matcher, config.boxes)
-        normaliser = self._normaliser(targets)
+        divisor = self._normaliser(targets)
         l1, giou = frame_box_losses(
-            output.pred_boxes, targets, matches, normaliser, absent=config.invalid_frames, comparison=config.boxes
+            output.pred_boxes, targets, matches, divisor, absent=config.invalid_frames, comparison=config.boxes
         )
-        classes = classification_loss(output.pred_logits, targets, matches, normaliser)
+        classes = classification_loss(output.pred_logits, targets, matches, divisor)
         losses = {
             "class": weight * config.class_weight * classes,
             "box": weight * config.box_weight * l1,
             "giou": weight * config.giou_weight * giou,
         }
         if output.pred_masks is not None:
-            dice, focal = self._mask_losses(output.pred_masks, targets, matches, mask_stride, normaliser)
+            dice, focal = self._mask_losses(output.pred_masks, targets, matches, mask_stride, divisor)
             losses |= {"dice": config.dice_weight * dice, "focal": config.focal_weight * focal}
         return losses
 
@@ -121,24 +122,22 @@ class TrajectoryCriterion(nn.Module):
         targets: list[Targets],
         matches: list[tuple[Tensor, Tensor]],
         mask_stride: int,
-        normaliser: float,
+        divisor: float,
     ) -> tuple[Tensor, Tensor]:
         """Dice and focal, unweighted. Raises UserError where regions are asked for and the model knows none."""
         config = self.config
         if config.masks_on == "image":
             return frame_mask_losses(
-                pred_masks, targets, matches, mask_stride, normaliser, absent=config.invalid_frames, dice=config.dice,
+                pred_masks, targets, matches, mask_stride, divisor, absent=config.invalid_frames, dice=config.dice,
                 resolution=config.mask_resolution,
             )  # fmt: skip
         if not isinstance(pred_masks, RegionMaskPredictor):
             raise UserError("criterion.masks_on is 'regions', expected 'image' for a model without mask regions")
-        return region_mask_losses(
-            pred_masks, targets, matches, normaliser, absent=config.invalid_frames, dice=config.dice
-        )
+        return region_mask_losses(pred_masks, targets, matches, divisor, absent=config.invalid_frames, dice=config.dice)
 
     def _normaliser(self, targets: list[Targets]) -> float:
         if self.config.normaliser == "instance_frames":
             count = sum(target.present.numel() for target in targets)
         else:
             count = sum(int(target.present.sum()) for target in targets)
-        return float(max(1, count))
+        return normaliser(count)

@@ -134,6 +134,18 @@ def to_pixel_decoder(state: State, num_heads: int) -> State:
     return renamed
 
 
+def to_sigmoids(state: State, head: str, num_classes: int) -> State:
+    """A softmax head whose last logit stands for no object, for a model with a sigmoid per class.
+
+    A class's logit becomes its difference to that of no object, which is the softmax of the two alone, as a sigmoid.
+    head: its name, a linear layer. Other states pass unchanged.
+    """
+    names = [f"{head}.{kind}" for kind in ("weight", "bias")]
+    if any(name not in state or len(state[name]) != num_classes + 1 for name in names):
+        return state
+    return state | {name: state[name][:-1] - state[name][-1] for name in names}
+
+
 def repeat_queries(rows: Tensor, num_queries: int, num_frames: int) -> Tensor | None:
     """Rows of an image model's queries (Q', ...) for every frame: num_queries of them, evenly spaced, the same in each
     frame (DeVIS src/util/weights_loading_utils.py takes every k-th), (T * Q, ...). None if there are too few."""

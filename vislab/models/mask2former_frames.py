@@ -54,7 +54,8 @@ class Mask2FormerFrames(nn.Module):
         assert denoising is None, "this decoder takes no denoising queries"
         features = self.model.pixel_decoder(self.model.backbone(images), len(images))
         share = unpadded_size(padding_mask) / torch.tensor(images.shape[:1:-1], device=images.device)
-        outputs = [self._output(prediction, share) for prediction in self.model.decoder(features)]
+        maps = features.masks[:, 0]
+        outputs = [self._output(prediction, maps, share) for prediction in self.model.decoder(features)]
         outputs[-1].aux_outputs = outputs[:-1]
         return outputs[-1]
 
@@ -62,11 +63,11 @@ class Mask2FormerFrames(nn.Module):
         """Weights of a Mask2Former, of images or of clips, or of what that can start from."""
         return {f"model.{name}": value for name, value in self.model.adapt_weights(state).items()}
 
-    def _output(self, prediction: Prediction, share: Tensor) -> FramePredictions:
-        """share: (F, 2), unpadded part of width and height."""
-        decoder, features = self.model.decoder, prediction.masks.features[:, 0]
-        heads = KernelHeads(decoder.norm, decoder.class_head, decoder.mask_head, features)
+    def _output(self, prediction: Prediction, maps: Tensor, share: Tensor) -> FramePredictions:
+        """maps: (F, C, h, w), pixel features. share: (F, 2), unpadded part of width and height."""
+        decoder = self.model.decoder
+        heads = KernelHeads(decoder.norm, decoder.class_head, decoder.mask_head, maps)
         with torch.no_grad():
-            logits = torch.einsum("fqc,fchw->fqhw", prediction.masks.kernels[:, 0], features)
+            logits = torch.einsum("fqc,fchw->fqhw", prediction.masks.kernels[:, 0], maps)
             boxes = mask_boxes(logits) / share.repeat(1, 2)[:, None]
         return FramePredictions(prediction.logits, boxes, prediction.frames[:, 0], boxes[..., :2], heads)

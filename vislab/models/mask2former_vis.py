@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vislab.errors import UserError
-from vislab.models.adapt import to_pixel_decoder
+from vislab.models.adapt import to_pixel_decoder, to_sigmoids
 from vislab.models.backbones import RESNET50, BackboneConfig
 from vislab.models.encoder import EncoderConfig
 from vislab.models.masked_decoder import MaskedDecoder, MaskedDecoderConfig, Prediction
@@ -95,8 +95,12 @@ class Mask2FormerVIS(nn.Module):
         return outputs[-1]
 
     def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Backbone and encoder of a deformable detector; a Mask2Former's weights pass unchanged."""
-        return to_pixel_decoder(state, self.config.num_heads)
+        """Backbone and encoder of a deformable detector; of a Mask2Former all, its softmax for no object as sigmoids
+        where the model has these."""
+        adapted = to_pixel_decoder(state, self.config.num_heads)
+        if self.config.classification == "softmax":
+            return adapted
+        return to_sigmoids(adapted, "decoder.class_head", self.config.num_classes)
 
     def _output(self, prediction: Prediction, num_frames: int) -> ModelOutput:
         logits = prediction.logits

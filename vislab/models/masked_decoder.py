@@ -74,17 +74,18 @@ class MaskedDecoder(nn.Module):
         batch, num_levels = features.masks.shape[0], len(features.levels)
         position = self.query_position.weight
         clip = self.query_features.weight.expand(batch, -1, -1)
-        predictions = [self._predict(clip, clip[:, None], features.masks)]
+        clips = features.masks.unbind()
+        predictions = [self._predict(clip, clip[:, None], clips)]
         memory = [self._memory(level, index) for index, level in enumerate(features.levels)]
         small = [_resized(features.masks, level.shape[-2:]) for level in features.levels]
         for index, layer in enumerate(self.layers):
             level = index % num_levels
             mask = self._attention_mask(predictions[-1].masks.kernels, small[level])
             clip, frames = layer(clip, position, memory[level], mask)
-            predictions.append(self._predict(clip, frames, features.masks))
+            predictions.append(self._predict(clip, frames, clips))
         return predictions
 
-    def _predict(self, clip: Tensor, frames: Tensor, features: Tensor) -> Prediction:
+    def _predict(self, clip: Tensor, frames: Tensor, features: tuple[Tensor, ...]) -> Prediction:
         kernels = self.mask_head(self.norm(frames))
         return Prediction(self.class_head(self.norm(clip)), KernelMasks(kernels, features), frames)
 

@@ -23,6 +23,7 @@ from vislab.models.dynamic_mask_detr import DynamicMaskDETRConfig
 from vislab.models.frame_model import FrameModel
 from vislab.models.mask2former_frames import Mask2FormerFramesConfig
 from vislab.models.maskdino import MaskDINOConfig
+from vislab.shared_batch import draw_rows
 from vislab.structures import Targets
 
 FrameModelConfig = MaskDINOConfig | Mask2FormerFramesConfig | DynamicMaskDETRConfig
@@ -93,7 +94,9 @@ class RefineVIS(nn.Module):
         if frame_numbers is None:
             frame_numbers = torch.arange(num_frames, device=images.device).repeat(batch, 1)
         if self.training:
-            frame_numbers = frame_numbers + torch.randint(self.config.first_frames, (batch, 1)).to(frame_numbers)
+            most = self.config.first_frames
+            shift = draw_rows(lambda rows, generator: torch.randint(most, (rows, 1), generator=generator), batch)
+            frame_numbers = frame_numbers + shift.to(frame_numbers)
         return ClipPredictions(frames, num_frames, frame_numbers, self.tar)
 
     def frames(

@@ -19,7 +19,7 @@ from vislab.errors import UserError
 DEVICE_TYPE = "cuda"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _ALIGNMENT = 8  # elements: 16 bytes in half precision; float32 would do with 4
-_EXTRA = "pip install 'vislab[xformers]'"
+_EXTRA = "pip install -e '.[xformers]'"
 
 
 def xformers_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float) -> Tensor:

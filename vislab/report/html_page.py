@@ -38,21 +38,34 @@ footer p { margin: .3rem 0; }
 """
 
 
-def html_page(view: View) -> str:
-    """The whole page, with a newline at its end."""
-    body = "\n".join(_section(section, view) for section in view.sections)
-    notes = [f"<p><sup>{number}</sup> {escape(text)}</p>" for number, text in enumerate(view.numbered, 1)]
-    notes += [f"<p>{escape(text)}</p>" for text in view.footnotes]
+def html_page(*views: View) -> str:
+    """The whole page, one table under the other, with a newline at its end. The first one's title is the page's."""
+    return whole_page(views[0].title, "\n".join(map(table_part, views)))
+
+
+def whole_page(title: str, body: str, style: str = "") -> str:
+    """A page around its parts. style: what it needs beyond the look of tables."""
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(view.title)}</title>
-<style>{_STYLE}</style>
+<title>{escape(title)}</title>
+<style>{_STYLE}{style}</style>
 </head>
 <body>
-<h1>{escape(view.title)}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+def table_part(view: View) -> str:
+    """A table with its title above it and its notes below."""
+    body = "\n".join(_section(section, view) for section in view.sections)
+    notes = [f"<p><sup>{number}</sup> {escape(text)}</p>" for number, text in enumerate(view.numbered, 1)]
+    notes += [f"<p>{escape(text)}</p>" for text in view.footnotes]
+    return f"""<h1>{escape(view.title)}</h1>
 <div class="scroll">
 <table>
 {_header(view)}
@@ -61,10 +74,7 @@ def html_page(view: View) -> str:
 </div>
 <footer>
 {chr(10).join(notes)}
-</footer>
-</body>
-</html>
-"""
+</footer>"""
 
 
 def _header(view: View) -> str:

@@ -19,7 +19,8 @@ _SPECIAL = {
 
 
 def latex(view: View) -> str:
-    """A complete table environment, to be read with \\input; it needs the package booktabs only.
+    """A complete table environment, to be read with \\input; it needs the packages booktabs and, as a
+    table that is wider than the page is made smaller, graphicx.
 
     What a run cost is left out: a page has no room for it, and the other formats have it.
     """
@@ -27,12 +28,13 @@ def latex(view: View) -> str:
     columns = [view.columns[index] for index in shown]
     width = len(columns) + 1
     lines = [
-        r"% needs \usepackage{booktabs} and \usepackage[T1]{fontenc}",
+        r"% needs \usepackage{booktabs,graphicx} and \usepackage[T1]{fontenc}",
         r"\begin{table*}[t]",
         r"\centering",
         rf"\caption{{{escape(view.title)}}}",
         r"\scriptsize",
         r"\setlength{\tabcolsep}{2.5pt}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{@{{}}l{'r' * (width - 1)}@{{}}}}",
         r"\toprule",
         *_header(columns),
@@ -43,8 +45,8 @@ def latex(view: View) -> str:
             lines.append(rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textit{{{escape(section.heading)}}}}} \\ \addlinespace")
         for line in section.lines:
             cells = [escape(line.label), *(_cell(line.cells[index]) for index in shown)]
-            lines.append(rf"{' & '.join(cells)} \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
+            lines.append(rf"{' & '.join(cells)} \\[3pt]")
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     notes = [f"$^{{{number}}}$ {escape(text)}" for number, text in enumerate(view.numbered, 1)]
     notes += [escape(text) for text in view.footnotes]
     if notes:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 __all__ = ["CROWD", "PALETTE", "RGB", "Overlay", "draw_overlays", "identity_colour"]
 
@@ -92,9 +93,11 @@ def _as_image(mask: np.ndarray) -> Image.Image:
 
 def _draw_contour(drawing: np.ndarray, mask: np.ndarray, colour: RGB, width: int) -> None:
     """A line inside of the mask's edge, and a darker one of a pixel around it. Open where the mask leaves the frame."""
-    image = _as_image(mask)
-    inner = np.asarray(image.filter(ImageFilter.MinFilter(2 * width + 1))) > 0
-    outer = np.asarray(image.filter(ImageFilter.MaxFilter(3))) > 0
+    x1, y1, x2, y2 = _tight_box(mask)
+    around = slice(max(0, y1 - width - 1), y2 + width + 1), slice(max(0, x1 - width - 1), x2 + width + 1)
+    drawing, mask = drawing[around], mask[around]
+    inner = ndimage.minimum_filter(mask, 2 * width + 1, mode="nearest")
+    outer = ndimage.maximum_filter(mask, 3, mode="nearest")
     halo = outer & ~mask
     drawing[halo] = np.rint(_HALO * drawing[halo]).astype(np.uint8)
     drawing[mask & ~inner] = colour
@@ -131,21 +134,16 @@ def _best_place(mask: np.ndarray, width: int, height: int, cost: np.ndarray) -> 
     x1, y1, x2, y2 = _tight_box(mask)
     middle, above = (x1 + x2 - width) // 2, y1 - height - 1
     lefts = [middle, x1, x2 - width, x1 - width - 2, x2 + 2]
-    rows, columns = np.nonzero(mask)
+    distance = ndimage.distance_transform_cdt(~mask, "taxicab")
     places = []
     for top, left in itertools.product(range(above, y2 + 2, 3), lefts):
         left, top = min(left, cost.shape[1] - width), min(top, cost.shape[0] - height)
         left, top = max(left, 0), max(top, 0)
-        hidden = cost[top : top + height, left : left + width].sum()
-        gaps = _outside(columns, left, left + width) + _outside(rows, top, top + height)
-        detour = _GAP_COST * gaps.min() + abs(top - above) + abs(left - middle)
+        covered = slice(top, top + height), slice(left, left + width)
+        detour = _GAP_COST * distance[covered].min() + abs(top - above) + abs(left - middle)
+        hidden = cost[covered].sum()
         places.append((hidden + detour, (left, top, left + width, top + height)))
     return min(places)[1]
-
-
-def _outside(positions: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Distance of each position from the interval [low, high)."""
-    return np.maximum(np.maximum(low - positions, positions - high + 1), 0)
 
 
 def _ink(colour: RGB) -> RGB:

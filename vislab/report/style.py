@@ -43,6 +43,11 @@ PLOT: Any = TYPE | {
 PICTURE: Any = TYPE | {"font.size": 7, "axes.titlesize": 7, "savefig.dpi": 200}  # frames of video with marks on them
 
 
+def line_look(number: int) -> dict[str, Any]:
+    """Colour and line style of the series with this number, unlike those of the 15 before it."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number // len(COLOURS) % len(LINES)]}
+
+
 def write_figure(figure: Figure, folder: Path, name: str, style: Any = PICTURE) -> list[Path]:
     """Write NAME.pdf and NAME.png; equal figures give equal bytes. Raises UserError for what cannot be written."""
     written = []

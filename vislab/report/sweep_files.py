@@ -25,7 +25,7 @@ def write_sweep(sweep: Sweep, title: str, notes: Sequence[str], folder: Path) ->
         with atomic_path(folder / "trials.csv") as temporary:
             _compact(sweep.frame).to_csv(temporary, index=False, lineterminator="\n")
         if importlib.util.find_spec("pyarrow") is None:
-            missing.append("no trials.parquet: pyarrow is not installed (pip install 'vislab[sweeps]')")
+            missing.append("no trials.parquet: pyarrow is not installed (pip install -e '.[sweeps]')")
         else:
             with atomic_path(folder / "trials.parquet") as temporary:
                 _plain(_compact(sweep.frame)).to_parquet(temporary, index=False)

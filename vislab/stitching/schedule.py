@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+Frame = TypeVar("Frame")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,29 @@ def clip_windows(num_frames: int, clip_length: int, clip_stride: int) -> list[Cl
     last = num_frames - clip_length
     starts = [*range(0, last, clip_stride), last]
     return [ClipWindow(start, clip_length, tuple(range(start, start + clip_length))) for start in starts]
+
+
+def streamed_windows(
+    frames: Iterable[Frame], clip_length: int, clip_stride: int, *, reflect: bool = True
+) -> Iterator[tuple[ClipWindow, list[Frame]]]:
+    """The windows of `clip_windows`, each with its inputs, of frames whose number shows when they end.
+
+    Holds clip_length + clip_stride frames at most; takes no frame before the window that needs it is asked for.
+    reflect: False gives the model a video shorter than a clip as it is.
+    """
+    source = iter(frames)
+    held = list(islice(source, clip_length))
+    first, short = 0, len(held) < clip_length
+    if held and short:
+        (window,) = clip_windows(len(held), clip_length, clip_stride)
+        inputs = window.inputs if reflect else tuple(range(len(held)))
+        yield ClipWindow(0, len(held), inputs), [held[frame] for frame in inputs]
+    while held and not short:
+        yield ClipWindow(first, clip_length, tuple(range(first, first + clip_length))), held
+        following = list(islice(source, clip_stride))
+        held = (held + following)[-clip_length:]
+        first += len(following)
+        short = not following
 
 
 def reflected(position: int, num_frames: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,20 +21,43 @@ def job_title(job: Job) -> str:
     return f"{job.label} · {job.dataset} · seed {job.seed}"
 
 
+def run_bars(console: Console) -> Progress:
+    """A bar per run: its title, stage, steps, loss, time used and left. Tasks have the fields stage and loss."""
+    return Progress(
+        TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.fields[stage]}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def update_bar(bars: Progress, task: TaskID, event: Mapping[str, Any]) -> None:
+    bars.update(task, completed=event["step"], total=event["total"], stage=event["stage"], loss=_loss_text(event))
+
+
+def steps_text(event: Mapping[str, Any]) -> str:
+    """ "120/400, loss 1.234"."""
+    return ", ".join(filter(None, (f"{event['step']}/{event['total']}", _loss_text(event))))
+
+
+def line_writer(console: Console) -> Callable[[str], None]:
+    """Writes lines as they are, for logs and pipes."""
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _loss_text(event: Mapping[str, Any]) -> str:
+    return "" if event.get("loss") is None else f"loss {event['loss']:.3f}"
+
+
 class LiveDisplay:
     """One bar per job: stage, steps, loss, time used and left; a bar over all jobs below. Use as a context manager."""
 
     def __init__(self, jobs: Sequence[Job], console: Console) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-            TextColumn("{task.fields[stage]}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self._progress = run_bars(console)
         self._tasks: dict[str, TaskID] = {}
         self._all = self._progress.add_task(f"all {len(jobs)} runs", total=len(jobs), stage="", loss="")
 
@@ -51,11 +74,7 @@ class LiveDisplay:
         )
 
     def progress(self, job: Job, event: dict[str, Any]) -> None:
-        loss = "" if event.get("loss") is None else f"loss {event['loss']:.3f}"
-        self._progress.update(
-            self._tasks[job.train_key],
-            completed=event["step"], total=event["total"], stage=event["stage"], loss=loss,
-        )  # fmt: skip
+        update_bar(self._progress, self._tasks[job.train_key], event)
 
     def notice(self, job: Job, text: str) -> None:
         self._progress.console.print(f"{escape(job_title(job))}: {escape(text)}", highlight=False)
@@ -96,8 +115,7 @@ class PlainDisplay:
         if now - self._last_line[job.train_key] < SECONDS_BETWEEN_LINES:
             return
         self._last_line[job.train_key] = now
-        loss = "" if event.get("loss") is None else f", loss {event['loss']:.3f}"
-        self.write(f"{event['stage']:9} {job_title(job)}: {event['step']}/{event['total']}{loss}")
+        self.write(f"{event['stage']:9} {job_title(job)}: {steps_text(event)}")
 
     def notice(self, job: Job, text: str) -> None:
         self.write(f"notice    {job_title(job)}: {text}")
@@ -116,4 +134,4 @@ def display_for(jobs: Sequence[Job], console: Console) -> LiveDisplay | PlainDis
     """Live on a terminal, plain elsewhere."""
     if console.is_terminal:
         return LiveDisplay(jobs, console)
-    return PlainDisplay(len(jobs), lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+    return PlainDisplay(len(jobs), line_writer(console))

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,11 @@ from typing import Any, Protocol
 from vislab.config import to_dict
 from vislab.records import RunStore, write_json
 from vislab.study.plan import Job
+from vislab.study.torchrun import started_by_torchrun
+from vislab.study.worker import TEAM_FAILED
 
 WORKER = (sys.executable, "-m", "vislab.study.worker")
+SECONDS_TO_SAVE = 60.0  # a checkpoint, by a training that is told to stop
 SECONDS_TO_STOP = 10.0
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
@@ -105,9 +109,11 @@ class Outcome:
 
 @dataclass
 class Worker:
-    """A worker process, the job that it works on, and the runs of it that it reported as done or failed."""
+    """A worker process, its place among those side by side, the job that it works on, and the runs of it that it
+    reported as done or failed."""
 
     process: subprocess.Popen[str]
+    slot: int = 0
     job: Job | None = None
     settled: set[int] = field(default_factory=set)
 
@@ -129,14 +135,21 @@ def launch(
     *,
     device: str,
     parallel: int,
+    processes: int = 1,
     command: Sequence[str] = WORKER,
 ) -> Outcome:
-    """Run all jobs, `parallel` at a time. Ctrl-C stops the workers and returns with `interrupted` set.
+    """Run all jobs, `parallel` at a time. Ctrl-C stops the workers, trainings at a checkpoint, and returns with
+    `interrupted` set.
 
     Failures are written beside the runs (failure.json) and removed when the run succeeds. A CPU worker uses one thread:
     two such workers do more than one with two threads, and numbers do not depend on how many run side by side.
+
+    processes: that share each run (`team_worker`). GPUs are dealt out to those that run side by side. Under torchrun
+    the processes are there already (`torchrun`), all of them for one run at a time.
     """
-    return launch_from(JobList(jobs), store, display, device=device, parallel=parallel, command=command)
+    return launch_from(
+        JobList(jobs), store, display, device=device, parallel=parallel, processes=processes, command=command
+    )
 
 
 def launch_from(
@@ -146,13 +159,16 @@ def launch_from(
     *,
     device: str,
     parallel: int,
+    processes: int = 1,
     command: Sequence[str] = WORKER,
 ) -> Outcome:
     """The same with jobs that are made as it goes."""
-    assert parallel >= 1, parallel
-    pool = _Pool(source, store, display, device, command)
+    assert parallel >= 1 and processes >= 1, (parallel, processes)
+    if processes > 1:
+        command = (sys.executable, "-m", "vislab.study.team_worker", str(processes), *command)
+    pool = _Pool(source, store, display, device, command, processes)
     try:
-        pool.work_off(parallel)
+        pool.work_off(1 if started_by_torchrun() else parallel)
     except KeyboardInterrupt:
         pool.outcome.interrupted = True
     finally:
@@ -164,9 +180,9 @@ class _Pool:
     """Worker processes. One that is done with a job takes the next; one that dies is replaced."""
 
     def __init__(
-        self, source: JobSource, store: RunStore, display: Display, device: str, command: Sequence[str]
+        self, source: JobSource, store: RunStore, display: Display, device: str, command: Sequence[str], processes: int
     ) -> None:
-        self.source = source
+        self.source, self.processes = source, processes
         self.store, self.display, self.device, self.command = store, display, device, command
         self.outcome = Outcome()
         self.workers: dict[int, Worker] = {}
@@ -184,6 +200,8 @@ class _Pool:
                 continue
             if event is None:
                 self._take_exit(self.workers.pop(pid))
+                if started_by_torchrun():  # the other processes, which are not ours to start, end with this one
+                    return
             else:
                 self._take_event(event, self.workers[pid])
 
@@ -194,7 +212,14 @@ class _Pool:
             self._assign(job, idle.pop() if idle else self._start())
 
     def stop(self) -> None:
-        """Cut the lifelines, wait, and kill what is still there."""
+        """Let trainings write a checkpoint, then cut the lifelines, wait, and kill what is still there."""
+        busy = [worker.process for worker in self.workers.values() if worker.job is not None]
+        for process in busy:
+            process.terminate()
+        deadline = time.monotonic() + SECONDS_TO_SAVE
+        for process in busy:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
         for worker in self.workers.values():
             _close(worker.process)
         for worker in self.workers.values():
@@ -206,6 +231,8 @@ class _Pool:
 
     def _start(self) -> Worker:
         """A worker in a session of its own: Ctrl-C reaches this process only, which then stops the workers."""
+        slot = min(set(range(len(self.workers) + 1)) - {worker.slot for worker in self.workers.values()})
+        gpus = gpus_of(slot, self.processes) if self.device == "cuda" and not started_by_torchrun() else {}
         process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
@@ -213,13 +240,18 @@ class _Pool:
             stderr=subprocess.DEVNULL,
             text=True,
             start_new_session=True,
-            env=os.environ | ONE_THREAD,
+            env=os.environ | ONE_THREAD | gpus,
         )
         threading.Thread(target=_forward, args=(process, self.messages), daemon=True).start()
-        worker = self.workers[process.pid] = Worker(process)
+        worker = self.workers[process.pid] = Worker(process, slot)
         return worker
 
     def _assign(self, job: Job, worker: Worker) -> None:
+        worker.job, worker.settled = job, set()
+        self.display.started(job)
+        self._send(job, worker)
+
+    def _send(self, job: Job, worker: Worker) -> None:
         log = log_path(self.store, job).resolve()
         log.parent.mkdir(parents=True, exist_ok=True)
         described = {
@@ -231,9 +263,9 @@ class _Pool:
             "log": str(log),
             "pause_at": job.pause_at,
             "tracking": job.tracking,
+            "sinks": job.sinks,
+            "settled": sorted(worker.settled),
         }
-        worker.job, worker.settled = job, set()
-        self.display.started(job)
         assert worker.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # a worker that has died is reported by its exit
             worker.process.stdin.write(json.dumps(described) + "\n")
@@ -260,9 +292,18 @@ class _Pool:
             self._finish(worker)
 
     def _take_exit(self, worker: Worker) -> None:
-        """Runs that the worker left without a word failed with it."""
+        """Runs that the worker left without a word failed with it; but a team reports one and leaves the others."""
         _close(worker.process)
         if worker.job is None:
+            return
+        reported = worker.process.returncode == TEAM_FAILED and len(worker.settled) > 0
+        if reported and started_by_torchrun():  # nothing can be started anew; what is left has not been tried
+            self._finish(worker)
+            return
+        if reported and len(worker.settled) < len(worker.job.runs):
+            following = self._start()
+            following.job, following.settled = worker.job, worker.settled
+            self._send(worker.job, following)
             return
         sentence = _death_sentence(worker.process.returncode)
         if worker.process.returncode < 0 and self.source.died(worker.job, sentence):
@@ -288,6 +329,17 @@ class _Pool:
         write_json(failure_path(self.store, *job.keys(run)), {"error": sentence})
         self.outcome.failed[job.keys(run)] = sentence
         self.display.failed(job, sentence)
+
+
+def gpus_of(slot: int, processes: int) -> dict[str, str]:
+    """The variable that gives a worker its GPUs, of those that this process may use; none if it may have them all."""
+    from torch.cuda import device_count
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible if visible != [""] else [str(index) for index in range(device_count())]
+    if len(names) <= processes:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(names[(slot * processes + i) % len(names)] for i in range(processes))}
 
 
 def _forward(process: subprocess.Popen[str], messages: queue.Queue[Any]) -> None:

@@ -38,7 +38,8 @@ class Job:
     """Runs that share one training; one worker does them in order. label, dataset and seed are of their first use.
 
     pause_at: training step after which to stop, measure the checkpoint and go no further, None for all of it.
-    tracking: families of tracking metrics (`engine.evaluate.Untracked`) to measure as well.
+    tracking: families of tracking metrics (`engine.evaluate.Untracked`) to measure as well. sinks: names out of
+    `engine.log_sinks.SINKS`, told the numbers as they come.
     """
 
     train_key: str
@@ -48,6 +49,7 @@ class Job:
     runs: tuple[RunConfig, ...]
     pause_at: int | None = None
     tracking: tuple[str, ...] = ()
+    sinks: tuple[str, ...] = ()
 
     def keys(self, run: int) -> tuple[str, str]:
         """(train_key, eval_key) of the run with this index."""
@@ -136,18 +138,19 @@ def on_dataset(config: RunConfig, name: str) -> RunConfig:
     )
 
 
-def jobs(planned: Iterable[PlannedRun], store: RunStore) -> list[Job]:
-    """What is left to do: every unfinished run once, those of one training together."""
+def jobs(planned: Iterable[PlannedRun], store: RunStore, sinks: tuple[str, ...] = ()) -> list[Job]:
+    """What is left to do: every unfinished run once, those of one training together. sinks: see `Job`."""
     by_training: dict[str, dict[str, PlannedRun]] = {}
     for run in planned:
         if store.result(run.train_key, run.eval_key) is None:
             by_training.setdefault(run.train_key, {}).setdefault(run.eval_key, run)
-    return [_job(train_key, list(runs.values())) for train_key, runs in by_training.items()]
+    return [_job(train_key, list(runs.values()), sinks) for train_key, runs in by_training.items()]
 
 
-def _job(train_key: str, runs: Sequence[PlannedRun]) -> Job:
+def _job(train_key: str, runs: Sequence[PlannedRun], sinks: tuple[str, ...]) -> Job:
     first = runs[0]
-    return Job(train_key, first.row.label, first.dataset, first.seed, tuple(run.config for run in runs))
+    configs = tuple(run.config for run in runs)
+    return Job(train_key, first.row.label, first.dataset, first.seed, configs, sinks=sinks)
 
 
 def _named(dataset: DatasetConfig, name: str) -> DatasetConfig:

@@ -12,11 +12,11 @@ from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.progress import TaskID
+from rich.table import Table
 from rich.text import Text
 
-from vislab.study.display import SECONDS_BETWEEN_LINES, job_title
+from vislab.study.display import SECONDS_BETWEEN_LINES, job_title, line_writer, run_bars, steps_text, update_bar
 from vislab.study.plan import Job
 from vislab.study.sweep_queue import OUTCOME, Counts
 from vislab.study.sweep_run import Measured
@@ -113,16 +113,7 @@ class LiveSweep:
 
     def __init__(self, standing: Standing, console: Console) -> None:
         self.standing, self.console = standing, console
-        self._bars = Progress(
-            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-            TextColumn("{task.fields[stage]}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
+        self._bars = run_bars(console)
         self._tasks: dict[tuple[str, str], TaskID] = {}
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self.picture)
 
@@ -152,11 +143,7 @@ class LiveSweep:
         self._tasks[job.keys(0)] = self._bars.add_task(escape(job_title(job)), total=total, stage="starting", loss="")
 
     def progress(self, job: Job, event: dict[str, Any]) -> None:
-        loss = "" if event.get("loss") is None else f"loss {event['loss']:.3f}"
-        self._bars.update(
-            self._tasks[job.keys(0)],
-            completed=event["step"], total=event["total"], stage=event["stage"], loss=loss,
-        )  # fmt: skip
+        update_bar(self._bars, self._tasks[job.keys(0)], event)
 
     def notice(self, job: Job, text: str) -> None:
         self.console.print(Text(f"{job_title(job)}: {text}"))
@@ -204,8 +191,7 @@ class PlainSweep:
         now = self.standing.clock()
         if now - self._last_line[job.keys(0)] >= SECONDS_BETWEEN_LINES:
             self._last_line[job.keys(0)] = now
-            loss = "" if event.get("loss") is None else f", loss {event['loss']:.3f}"
-            self.write(f"  {event['stage']} {job_title(job)}: {event['step']}/{event['total']}{loss}")
+            self.write(f"  {event['stage']} {job_title(job)}: {steps_text(event)}")
 
     def notice(self, job: Job, text: str) -> None:
         self.write(f"  {job_title(job)}: {text}")
@@ -222,7 +208,7 @@ def sweep_display(objectives: Mapping[str, bool], total: int, console: Console) 
     standing = Standing(objectives, total)
     if console.is_terminal:
         return LiveSweep(standing, console)
-    return PlainSweep(standing, lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True))
+    return PlainSweep(standing, line_writer(console))
 
 
 def _table(standing: Standing) -> Table:

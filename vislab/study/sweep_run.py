@@ -55,7 +55,7 @@ class Search:
     objectives: names of numbers, in the order of the queue's directions. seeds: runs of a trial, averaged. tracking:
     families that the objectives need. measure: finished runs of a trial -> its numbers; raises UserError where they
     cannot be had. needs_runs: whether any objective does; if none does, nothing is trained. dataset: as displays call
-    it.
+    it. sinks: see `Job`.
     """
 
     space: Space
@@ -66,6 +66,7 @@ class Search:
     needs_runs: bool = True
     pruned: bool = False
     dataset: str = ""
+    sinks: tuple[str, ...] = ()
 
 
 def work_off(
@@ -76,13 +77,17 @@ def work_off(
     *,
     device: str,
     parallel: int,
+    processes: int = 1,
     command: Sequence[str] = WORKER,
 ) -> Outcome:
-    """Take trials until none is left, `parallel` runs at a time. Ctrl-C gives back what is not done."""
+    """Take trials until none is left, `parallel` runs at a time, each on so many processes. Ctrl-C gives back what is
+    not done."""
     source = _TrialSource(search, trials, store, display, 2 * parallel)
     try:
         with trials.beating():
-            return launch_from(source, store, display, device=device, parallel=parallel, command=command)
+            return launch_from(
+                source, store, display, device=device, parallel=parallel, processes=processes, command=command
+            )
     finally:
         trials.give_back_all()
         trials.give_back_orphans()
@@ -276,7 +281,8 @@ class _TrialSource:
         point = next(work.taken.point for work in self.works.values() if key in work.pending)
         label = ", ".join(f"{name} {shown(value)}" for name, value in point.items())
         run = leg.run
-        return Job(key[0], label, self.search.dataset, run.seed, (run,), leg.pause_at, self.search.tracking)
+        search = self.search
+        return Job(key[0], label, search.dataset, run.seed, (run,), leg.pause_at, search.tracking, search.sinks)
 
 
 def _stages(runs: list[RunConfig], search: Search) -> list[_Stage]:

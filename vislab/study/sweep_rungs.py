@@ -6,7 +6,9 @@ process at a checkpoint, which any run survives. A run has a rung wherever it wr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -18,7 +20,8 @@ from vislab.engine.device import resolve_device, torch_threads
 from vislab.engine.evaluate import evaluate_model
 from vislab.engine.progress import Watcher
 from vislab.engine.seeding import deterministic_algorithms
-from vislab.records import RunStore, exclusive, read_json, write_json
+from vislab.engine.team import current_team
+from vislab.records import RunStore, read_json, write_json
 
 _FRACTIONS = (1 / 4, 1 / 2, 3 / 4)
 
@@ -55,35 +58,45 @@ def rung_path(store: RunStore, run: RunConfig, step: int) -> Path:
 
 
 def measure_at(
-    step: int, run: RunConfig, store: RunStore, device: str, watcher: Watcher, *, threads: int | None = None
+    step: int,
+    run: RunConfig,
+    store: RunStore,
+    device: str,
+    watcher: Watcher,
+    *,
+    threads: int | None = None,
+    sinks: Sequence[str] = (),
 ) -> float | None:
     """AP after a training step that is in `rungs`; None if the run is beyond it, and then it is finished instead.
 
     Raises what `execute` raises.
     """
-    path = rung_path(store, run, step)
+    path, team = rung_path(store, run, step), current_team()
     checkpoint = store.train_dir(run.train_key) / f"checkpoint-{step:08d}.json"
-    if not path.exists() and not checkpoint.exists():
+    if team.agree(lambda: not path.exists() and not checkpoint.exists()):
         try:
-            execute(run, store, device, _Pausing(watcher, step), threads=threads)
+            execute(run, store, device, _Pausing(watcher, step), threads=threads, sinks=sinks)
         except _Paused:
             pass
         else:
             return None
-    if not path.exists():
-        target = resolve_device(device)
-        with torch_threads(threads), deterministic_algorithms(target.type == "cpu"), exclusive(path.parent):
-            write_json(path, {"AP": _evaluate(checkpoint, run, path.parent, target, watcher)})
-    return read_json(path)["AP"]
+    if team.agree(lambda: not path.exists()):
+        target = team.device(resolve_device(device))
+        locked = team.exclusive(path.parent, lambda lock: None)
+        with torch_threads(threads), deterministic_algorithms(target.type == "cpu"), locked:
+            found = _evaluate(checkpoint, run, path.parent, target, watcher)
+            if team.leads:
+                write_json(path, {"AP": found["metrics"]["AP"]})
+    return team.agree(lambda: read_json(path)["AP"])
 
 
-def _evaluate(checkpoint: Path, run: RunConfig, folder: Path, device: torch.device, watcher: Watcher) -> float | None:
+def _evaluate(checkpoint: Path, run: RunConfig, folder: Path, device: torch.device, watcher: Watcher) -> dict[str, Any]:
+    """What `evaluate_model` returns."""
     tensors = load_file(checkpoint.with_suffix(".safetensors"))
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     model = run.model.build()
     model.load_state_dict(weights)
     dataset = load_dataset(run.evaluation.data, run.evaluation.split)
-    found = evaluate_model(
+    return evaluate_model(
         model.to(device).eval(), dataset, run.evaluation, folder=folder, device=device, watcher=watcher
     )
-    return found["metrics"]["AP"]

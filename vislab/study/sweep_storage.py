@@ -78,6 +78,10 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def journal_url(path: Path) -> str:
+    return f"journal:///{path.resolve()}"
+
+
 def _relational(url: str) -> BaseStorage:
     try:
         parsed = make_url(url)
@@ -142,7 +146,7 @@ def _driver(url: str) -> str:
         if importlib.util.find_spec(module) is not None:
             return module
     packages = " or ".join(_DRIVERS)
-    raise UserError(f"--storage {without_password(url)}: needs the package {packages} (pip install 'vislab[sweeps]')")
+    raise UserError(f"--storage {without_password(url)}: needs the package {packages} (pip install -e '.[sweeps]')")
 
 
 def _grpc(url: str) -> GrpcStorageProxy:
@@ -150,7 +154,7 @@ def _grpc(url: str) -> GrpcStorageProxy:
     if not parts.hostname or not parts.port:
         raise UserError(f"--storage {url}: expected grpc://HOST:PORT")
     if importlib.util.find_spec("grpc") is None:
-        raise UserError(f"--storage {url}: needs the package grpcio (pip install 'vislab[sweeps]')")
+        raise UserError(f"--storage {url}: needs the package grpcio (pip install -e '.[sweeps]')")
     storage = GrpcStorageProxy(host=parts.hostname, port=parts.port)
     storage.wait_server_ready(timeout=SECONDS_TO_CONNECT)
     return storage

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from vislab.errors import UserError
+from vislab.report.benchmark_file import slug
 
 from .cases import CASES
 from .check import WrongResultError
 from .competitors import names
-from .machine import hardware, slug
+from .machine import hardware
 from .rows import print_rows, write_rows
 from .run import DTYPES, Findings, Plan, measure
 from .timing import Schedule

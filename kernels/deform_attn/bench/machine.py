@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 
 import torch
 
-from vislab.records import environment
+from vislab.report.benchmark_file import processor_name
 
 
 @dataclass(frozen=True)
@@ -27,13 +26,7 @@ def hardware(device: str) -> str:
     """Model of the processor and its cores, or of the GPU; never the name of the host."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    found = environment()
-    return f"{found['processor']}, {found['cores']} cores"
-
-
-def slug(text: str) -> str:
-    """For a file name: Intel(R) Xeon(R) Processor @ 2.50GHz, 2 cores -> intel-xeon-processor-2.50ghz-2-cores."""
-    return re.sub(r"[^a-z0-9.]+", "-", re.sub(r"\((r|tm)\)", "", text.lower())).strip("-.")
+    return processor_name()
 
 
 def measure_limits(device: str, small: bool = False) -> Limits:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
@@ -12,8 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vislab.errors import UserError
-from vislab.records import atomic_path
+from vislab.report.benchmark_file import update_rows
 
 
 @dataclass(frozen=True)
@@ -46,33 +44,8 @@ COLUMNS = tuple("pass" if field.name == "passes" else field.name for field in fi
 
 
 def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write the CSV whole or not at all. Rows of other cases than those measured now stay in the file."""
-    measured = {row.case for row in rows}
-    kept = [record for record in _read(path) if record["case"] not in measured]
-    new = [dict(zip(COLUMNS, map(_text, asdict(row).values()), strict=True)) for row in rows]
-    try:
-        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*kept, *new])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(f"{path}: its columns are not those of this benchmark; move it away")
-        return list(reader)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Rows of other cases than those measured now stay in the file."""
+    update_rows(path, COLUMNS, [dict(zip(COLUMNS, asdict(row).values(), strict=True)) for row in rows], ["case"])
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:

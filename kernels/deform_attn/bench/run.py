@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from vislab.errors import UserError
-from vislab.records import source_revision
+from vislab.report.benchmark_file import stamp
 
 from .cases import CASES, Case, Inputs, compulsory_bytes, flops, make_inputs, returned_bytes
 from .check import WrongResultError, expectation, with_gradients
@@ -83,7 +82,7 @@ class Entry:
 def measure(plan: Plan, device: str, tell: Tell) -> Findings:
     """Measure everything on one device. Raises WrongResultError before the case with a wrong competitor is timed."""
     findings = Findings()
-    stamp = _stamp(device)
+    about = {"torch": torch.__version__, **stamp(hardware(device))}
     threads_before = torch.get_num_threads()
     try:
         for threads in plan.threads if device == "cpu" else (None,):
@@ -93,21 +92,11 @@ def measure(plan: Plan, device: str, tell: Tell) -> Findings:
             limits = measure_limits(device, small=plan.quick)
             for name in plan.cases:
                 case = CASES[name].quick() if plan.quick else CASES[name]
-                _measure_case(Setting(case, device, threads, limits, stamp, tell), plan, findings)
+                _measure_case(Setting(case, device, threads, limits, about, tell), plan, findings)
     finally:
         torch.set_num_threads(threads_before)
     findings.rows.sort(key=lambda row: plan.cases.index(row.case))
     return findings
-
-
-def _stamp(device: str) -> dict[str, str]:
-    revision = source_revision() or {"sha": "", "dirty": False}
-    return {
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": hardware(device),
-        "git": revision["sha"] + ("-dirty" if revision["dirty"] else ""),
-    }
 
 
 def _measure_case(setting: Setting, plan: Plan, findings: Findings) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
 import math
-import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich import box
@@ -20,8 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vislab import native_rle
-from vislab.errors import UserError
-from vislab.records import atomic_path, environment, source_revision
+from vislab.report.benchmark_file import processor_name, slug, stamp, update_rows
 
 from . import made
 from .cases import NAMES, Case, Numbers, make_case
@@ -116,6 +112,7 @@ def _measured(case: Case, options: argparse.Namespace) -> list[Row]:
             seconds[name].append(_cpu_seconds(case.competitors[name]))
         order.append(order.pop(0))
     least = {name: min(times) for name, times in seconds.items()}
+    about = stamp(processor_name())
     return [
         Row(
             case=case.name,
@@ -127,8 +124,7 @@ def _measured(case: Case, options: argparse.Namespace) -> list[Row]:
             reference=case.reference,
             rounds=options.rounds,
             kernel="numpy" if native_rle.kernel_for(0) is None else "native",
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
-            **_place(),
+            **about,
         )
         for name, times in seconds.items()
     ]
@@ -151,14 +147,6 @@ def _cpu_seconds(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def _place() -> dict[str, str]:
-    found, revision = environment(), source_revision() or {"sha": "", "dirty": False}
-    return {
-        "hardware": f"{found['processor']}, {found['cores']} cores",
-        "git": revision["sha"] + ("-dirty" if revision["dirty"] else ""),
-    }
-
-
 def _report(rows: Sequence[Row], options: argparse.Namespace, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, side in (
@@ -174,35 +162,6 @@ def _report(rows: Sequence[Row], options: argparse.Namespace, console: Console) 
         table.add_row(row.case, row.competitor, f"{row.cpu_seconds:.2f}", f"{100 * row.spread:.0f} %", ratio)
     console.print(f"{rows[0].hardware}; run-length codes: {rows[0].kernel}", style="bold", highlight=False)
     console.print(table)
-    slug = re.sub(r"[^a-z0-9.]+", "-", re.sub(r"\((r|tm)\)", "", rows[0].hardware.lower())).strip("-.")
-    path = options.out / f"evaluate-{slug}.csv"
-    write_rows(rows, path)
+    path = options.out / f"evaluate-{slug(rows[0].hardware)}.csv"
+    update_rows(path, COLUMNS, [asdict(row) for row in rows], ["case", "videos"])
     console.print(f"written: {path}", highlight=False, soft_wrap=True)
-
-
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write the CSV whole or not at all. Rows of cases and sizes other than those measured now stay in the file."""
-    new = [{name: _text(value) for name, value in asdict(row).items()} for row in rows]
-    measured = {(record["case"], record["videos"]) for record in new}
-    kept = [record for record in _read(path) if (record["case"], record["videos"]) not in measured]
-    try:
-        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*kept, *new])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(f"{path}: its columns are not those of this benchmark; move it away")
-        return list(reader)
-
-
-def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
