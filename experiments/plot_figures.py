@@ -19,7 +19,6 @@ reports/SCALE/PAPER/figures/NAME.pdf and NAME.png, benchmarks beside their files
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -36,8 +35,6 @@ import tevit
 import torch
 from curve_figures import CURVES
 from figures import PaperFigure, Setting, TableFigure
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from script_parser import add_device, add_folders, script_parser
 from store_figures import ANY_TABLE, table_figures
 from torch import nn
@@ -48,9 +45,9 @@ from vislab.data.frame_folder import FrameFolder
 from vislab.engine.config import RunConfig
 from vislab.engine.device import resolve_device
 from vislab.engine.run import load_trained
+from vislab.engine.saved_model import model_of_weights
 from vislab.errors import UserError
 from vislab.models.official import load_official
-from vislab.models.presets import with_num_classes
 from vislab.records import RunStore
 from vislab.report.benchmark_plots import draw_benchmark, read_benchmark
 from vislab.report.files import read_table, table_path
@@ -236,19 +233,8 @@ def from_checkpoint(
             raise UserError(f"--checkpoint {path}: expected .safetensors, as the paper's weights were not released")
         model = load_official(base.model.build(), path, release)
         return base, model.to(device).eval()
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"--checkpoint {path}: not a safetensors file ({error})") from None
-    heads = [tensor for name, tensor in state.items() if re.search(r"\bclass_heads?\.(\d+\.)?bias$", name)]
-    run = replace(base, model=with_num_classes(base.model, len(heads[0]))) if heads else base
-    model = run.model.build()
-    try:
-        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    except RuntimeError as error:
-        first = " ".join(str(error).split())[:200]
-        raise UserError(f"--checkpoint {path}: not the weights of the model of this scale: {first}...") from None
-    return run, model.to(device).eval()
+    config, model = model_of_weights(base.model, path)
+    return replace(base, model=config), model.to(device).eval()
 
 
 def video_source(options: argparse.Namespace, run: RunConfig, trained_on: str) -> VideoDataset:

@@ -192,7 +192,7 @@ def test_mistakes_get_one_sentence(
 def test_weights_of_another_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "w.safetensors")
     (tmp_path / "t.safetensors").write_text("hello")
-    for name, sentence in (("w", "not the weights of the model of this scale"), ("t", "not a safetensors file")):
+    for name, sentence in (("w", "not the weights of this model and scale"), ("t", "not a safetensors file")):
         arguments = ["devis", "--scale", "smoke", "--checkpoint", str(tmp_path / f"{name}.safetensors")]
         assert main([*arguments, "--device", "cpu", "--out", str(tmp_path)]) == 2
         assert sentence in capsys.readouterr().err

@@ -23,7 +23,7 @@ from vislab.models.scale import Scale
 from vislab.records import read_json
 from vislab.stitching.video_stream import StreamConfig
 
-__all__ = ["SavedModel", "load_saved_model"]
+__all__ = ["SavedModel", "load_saved_model", "model_of_weights"]
 
 SIDES = {"paper": (360, 640), "small": (192, 320), "tiny": (96, 160), "smoke": (96, 160)}  # shorter, longer at most
 WEIGHTS = "weights.safetensors"
@@ -75,11 +75,19 @@ def load_saved_model(
         config = with_num_classes(config, num_classes) if num_classes else config
         model = load_official(config.build(), path, release or _usual_release(name, path))
     else:
-        state = _read(path)
-        config = with_num_classes(config, num_classes) if num_classes else _with_classes_of(config, state)
-        model = _filled(config, state, path)
+        config, model = model_of_weights(config, path, num_classes)
     known = categories or numbered_categories(config.num_classes)
     return SavedModel(model.to(device).eval(), known[: config.num_classes], _usual_evaluation(config, scale))
+
+
+def model_of_weights(config: ModelConfig, path: Path, num_classes: int | None = None) -> tuple[ModelConfig, nn.Module]:
+    """A model with the weights of a .safetensors file, and its configuration, with as many classes as they have.
+
+    num_classes: how many that are, if it is known. Raises UserError for a file that cannot be read or does not fit.
+    """
+    state = _read(path)
+    config = with_num_classes(config, num_classes) if num_classes else _with_classes_of(config, state)
+    return config, _filled(config, state, path)
 
 
 def numbered_categories(count: int) -> tuple[Category, ...]:
