@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from status_table import NAMES
 
-from vislab.records import atomic_path
+from vislab.records import write_text
 from vislab.report import agreement
 from vislab.report.files import read_table, table_path
 from vislab.report.frames import COSTS, compared_metric, difference_of
@@ -52,8 +52,7 @@ def write_summary(papers: Sequence[Paper], scale: str, reports: Path) -> list[Pa
     paths = []
     for suffix, content in contents.items():
         path = reports / scale / f"summary.{suffix}"
-        with atomic_path(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, content)
         paths.append(path)
     return paths
 

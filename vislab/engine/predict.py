@@ -24,6 +24,7 @@ from vislab.errors import UserError
 from vislab.stitching import ClipInferenceConfig, StitchingConfig, TrackedFrame, VideoInstance, VideoTracks
 from vislab.stitching.associated_tracks import AssociatedTracks
 from vislab.stitching.schedule import streamed_windows
+from vislab.stitching.video_stream import StreamedFrame
 
 __all__ = ["VideoPredictor", "clips_of", "shown_evaluation"]
 
@@ -143,12 +144,13 @@ class VideoPredictor:
             mask_threshold=config.mask_threshold, mask_alignment=config.mask_alignment,
         )  # fmt: skip
         tracks = self._tracks = AssociatedTracks(stream.association, follower.encode) if self.keep_tracks else None
-        while chunk := list(islice(frames, FRAMES_AT_ONCE)):
-            for frame in follower.push(np.stack(chunk)):
-                if tracks is not None:
-                    tracks.add(frame)
-                yield streamed_result(frame, follower)
-        for frame in follower.flush():
+
+        def finished() -> Iterator[StreamedFrame]:
+            while chunk := list(islice(frames, FRAMES_AT_ONCE)):
+                yield from follower.push(np.stack(chunk))
+            yield from follower.flush()
+
+        for frame in finished():
             if tracks is not None:
                 tracks.add(frame)
             yield streamed_result(frame, follower)

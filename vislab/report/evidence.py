@@ -74,15 +74,21 @@ def gather(store: RunStore, keys: Iterable[tuple[str, str]], metrics: Sequence[s
     keys: (train_key, eval_key) of every seed. metrics: those that the table shows. A result counts even where an
     earlier attempt failed.
     """
-    evaluations, failures = [], []
+    evaluations: list[Evaluation] = []
+    failures: list[str] = []
     for train_key, eval_key in keys:
         folder = store.eval_dir(train_key, eval_key)
         result = store.result(train_key, eval_key)
         if result is not None:
             evaluations.append(_evaluation(result, folder, metrics))
-        elif (folder / FAILURE).exists():
-            failures.append(str(read_json(folder / FAILURE)["error"]))
+        else:
+            failures += noted_failures([folder])
     return Evidence(tuple(evaluations), tuple(failures))
+
+
+def noted_failures(folders: Iterable[Path]) -> list[str]:
+    """The sentences of what failed in these folders of evaluations."""
+    return [str(read_json(folder / FAILURE)["error"]) for folder in folders if (folder / FAILURE).exists()]
 
 
 def _evaluation(result: dict[str, Any], folder: Path, metrics: Sequence[str]) -> Evaluation:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from vislab.errors import UserError
-from vislab.records import atomic_path
+from vislab.records import write_text
 from vislab.report.frames import COLUMNS
 from vislab.report.html_page import html_page
 from vislab.report.latex import latex
@@ -26,8 +26,7 @@ def write_table(frame: pd.DataFrame, text: TableText, reports: Path) -> View:
     contents = {"csv": csv_text(frame), "md": markdown(view), "tex": latex(view), "html": html_page(view)}
     for suffix, content in contents.items():
         path = table_path(reports, first["scale"], first["paper"], first["table"], suffix)
-        with atomic_path(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, content)
     return view
 
 

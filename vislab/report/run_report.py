@@ -10,7 +10,7 @@ import pandas as pd
 from vislab.errors import UserError
 from vislab.metrics.matches import STATISTICS
 from vislab.metrics.visibility import GROUPS
-from vislab.records import RunStore, atomic_path
+from vislab.records import RunStore, write_text
 from vislab.report.evidence import VISIBILITY, gather, tracking_counts
 from vislab.report.files import table_path
 from vislab.report.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
@@ -60,8 +60,7 @@ def write_table_report(frame: pd.DataFrame, view: View, store: RunStore, reports
 def write_page(page: str, path: Path) -> Path:
     """Returns the path. Raises UserError where it cannot be written."""
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        write_text(path, page)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
     return path

@@ -14,8 +14,8 @@ from typing import Any
 
 from vislab.errors import UserError
 from vislab.records import RunStore, read_json
+from vislab.report.evidence import noted_failures
 
-_FAILURE = "failure.json"
 _APART = ("seed", "init.path")  # settings in which runs of one group may differ: a number, and where a file lay
 _LONGEST_LABEL = 48
 
@@ -74,7 +74,7 @@ class StoredRun:
         if self.result is not None:
             return []
         folders = [self.eval_folder] if self.eval_key else sorted(self.folder.glob("eval/*"))
-        return [str(read_json(folder / _FAILURE)["error"]) for folder in folders if (folder / _FAILURE).exists()]
+        return noted_failures(folders)
 
 
 @dataclass(frozen=True)
