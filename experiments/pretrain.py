@@ -24,30 +24,32 @@ def make_weights(paper: Paper, scale: str, store: RunStore, device: str, console
 
     Before it, what else rows of the paper start from is made where the file is missing, and so are earlier phases.
     """
-    if paper.pretraining is None or paper.pretraining.run(scale) is None:
+    own = paper.pretraining.phases(scale) if paper.pretraining is not None else []
+    if not own:
         raise UserError(f"--pretrain: {paper.key} starts afresh at scale {scale}; there is nothing to pre-train")
     others = [row.pretraining for table in paper.tables for row in table.rows if row.pretraining is not None]
-    for pretraining in (*others, paper.pretraining):
-        for phase in phases(pretraining):
-            path = phase.weights(scale)
-            if phase is paper.pretraining or (phase.run(scale) is not None and not path.exists()):
-                code = _make(paper, phase, scale, store, device, console, processes)
+    for phases in (*(other.phases(scale) for other in others), own):
+        for before, phase in zip((None, *phases), phases, strict=False):
+            if phase is own[-1] or not phase.weights(scale).exists():
+                code = _make(paper, before, phase, scale, store, device, console, processes)
                 if code:
                     return code
     return 0
 
 
-def phases(pretraining: Pretraining) -> list[Pretraining]:
-    """First phase first."""
-    return [*(phases(pretraining.after) if pretraining.after is not None else ()), pretraining]
-
-
 def _make(
-    paper: Paper, pretraining: Pretraining, scale: str, store: RunStore, device: str, console: Console, processes: int
+    paper: Paper,
+    before: Pretraining | None,
+    phase: Pretraining,
+    scale: str,
+    store: RunStore,
+    device: str,
+    console: Console,
+    processes: int,
 ) -> int:
-    run, target = pretraining.run(scale), pretraining.weights(scale)
-    if pretraining.after is not None:
-        run = replace(run, init=InitialWeights.of(pretraining.after.weights(scale)))
+    run, target = phase.run(scale), phase.weights(scale)
+    if before is not None:
+        run = replace(run, init=InitialWeights.of(before.weights(scale)))
     if store.result(run.train_key, run.eval_key) is None:
         check_shares([run.train] if store.trained(run.train_key) is None else [], processes)
         job = Job(run.train_key, f"{paper.key} pre-training, {target.stem}", run.data.name, run.seed, (run,))

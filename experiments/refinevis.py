@@ -153,7 +153,6 @@ def pseudo_videos(scale: Scale) -> RunConfig | None:
 IMAGES = Pretraining(images, lambda scale: WEIGHTS / f"maskdino-{scale}.safetensors")
 DYNAMIC_IMAGES = Pretraining(dynamic_images, lambda scale: WEIGHTS / f"condinst-{scale}.safetensors")
 PSEUDO_VIDEOS = Pretraining(pseudo_videos, lambda scale: WEIGHTS / f"refinevis-{scale}.safetensors", after=IMAGES)
-MASK2FORMER_IMAGES = Pretraining(ifr.pretraining, lambda scale: WEIGHTS / f"mask2former-{scale}.safetensors")
 
 
 def static_values(run: RunConfig) -> dict[str, float]:
@@ -326,7 +325,7 @@ T6 = _NUMBERS.table(
 )  # fmt: skip
 
 _T7_MODELS: dict[str, dict[str, Any]] = {"Mask2Former": ON_MASK2FORMER, "CondInst": ON_CONDINST}
-_T7_START = {"Mask2Former": MASK2FORMER_IMAGES, "CondInst": DYNAMIC_IMAGES}
+_T7_START = {"Mask2Former": ifr.IMAGES, "CondInst": DYNAMIC_IMAGES}
 _T7_ROWS = tuple(enumerate(_NUMBERS.tables["T7"]["rows"]))
 
 T7 = _NUMBERS.table(

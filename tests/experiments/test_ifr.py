@@ -147,12 +147,28 @@ def test_every_scale_survives_json(scale: str) -> None:
 
 
 def test_pretraining_is_the_baseline_on_stills() -> None:
-    assert ifr.pretraining("smoke") is None
+    assert ifr.images("smoke") is None
     for scale in SCALES[1:]:
-        run = ifr.pretraining(scale)
+        run = ifr.images(scale)
         assert run is not None and run.model == mask2former_vis(scale) and run.sampling.clip_length == 1
         stills = "synthetic-ovis" if scale == "tiny" else "synthetic-coco"
         assert run.data.name == run.evaluation.data.name == stills and run.evaluation.data.length in (1, None)
+
+
+def test_both_models_see_as_many_clips_before_the_tiny_tables() -> None:
+    """Equal training of T3: what differs is the model, and nothing of it has seen the cross-frame loss."""
+    own, baseline = ifr.videos("tiny"), ifr.baseline_videos("tiny")
+    assert own is not None and baseline is not None
+    assert replace(own, model=baseline.model) == baseline and own.criterion.cross_frame_weight == 0.0
+    starts = {row.label.split(",")[0]: row.pretraining for row in ifr.T3.rows}
+    assert starts == {"Ours": None, "Mask2Former": ifr.BASELINE_VIDEOS}
+
+
+def test_larger_scales_start_from_images() -> None:
+    for pretraining in (ifr.VIDEOS, ifr.BASELINE_VIDEOS):
+        assert pretraining.phases("tiny") == [ifr.IMAGES, pretraining]
+        assert pretraining.phases("small") == pretraining.phases("paper") == [ifr.IMAGES]
+        assert pretraining.phases("smoke") == []
 
 
 def test_a_row_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,13 +150,18 @@ class Table:
 class Pretraining:
     """What the rows of a scale start from.
 
-    run: scale -> the run that makes the weights, None where rows start afresh. weights: scale -> the file with them.
-    after: the phase before this one, whose weights the run starts from.
+    run: scale -> the run that makes the weights, None where the scale has no such phase. weights: scale -> the file
+    with them. after: the phase before this one, whose weights the run starts from.
     """
 
     run: Callable[..., Any]
     weights: Callable[[str], Path]
     after: Pretraining | None = None
+
+    def phases(self, scale: str) -> list[Pretraining]:
+        """Those that the scale has, first phase first; rows start from the last one, or afresh if there is none."""
+        before = self.after.phases(scale) if self.after is not None else []
+        return before if self.run(scale) is None else [*before, self]
 
 
 @dataclass(frozen=True)

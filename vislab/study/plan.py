@@ -104,9 +104,10 @@ def initial_weights(paper: Paper, scale: str, pretraining: Pretraining | None = 
     """What the rows of a scale start from, None where they start afresh: the weights of `pretraining`, or else the
     paper's. Raises UserError if the file is missing."""
     pretraining = pretraining or paper.pretraining
-    if pretraining is None or pretraining.run(scale) is None:
+    phases = pretraining.phases(scale) if pretraining is not None else []
+    if not phases:
         return None
-    path = pretraining.weights(scale)
+    path = phases[-1].weights(scale)
     if not path.exists():
         raise UserError(
             f"{path}: the pre-trained weights of scale {scale} are missing; "
