@@ -21,10 +21,11 @@ from scales import CLEAN, COCO_IMAGES, STILLS, WEIGHTS, at_scale
 
 from vislab.blocks.frame_aggregation import FrameConvolutionConfig, FrameTransformerConfig
 from vislab.blocks.messenger_shift import MessengerTransformerConfig
-from vislab.engine.config import RunConfig
+from vislab.engine.config import InitialWeights, RunConfig
 from vislab.losses.trajectory_criterion import tevit_losses
 from vislab.models.presets import Scale, queryinst, tevit, tevit_r50
 from vislab.models.region_masks import predict_every_mask
+from vislab.models.tevit import TeViTConfig
 from vislab.stitching.config import ClipInferenceConfig, StitchingConfig
 from vislab.study.declare import AtScale, Dimension, Paper, Pretraining, Row, Sweeps, Table, Times
 
@@ -61,18 +62,31 @@ def base(scale: Scale) -> RunConfig:
     return run
 
 
-def pretraining(scale: Scale) -> RunConfig | None:
-    """QueryInst on still images, once for all rows; None: rows start afresh.
+def images(scale: Scale) -> RunConfig | None:
+    """QueryInst on still images, once for all rows with MsgShifT; None: rows start afresh.
 
     paper: 36 epochs of COCO, QueryInst's own schedule; the paper names none. The messenger tokens start afresh.
     """
+    return _on_stills(scale, queryinst(scale), steps=2400)
+
+
+def resnet_images(scale: Scale) -> RunConfig | None:
+    """QueryInst with T11's backbone, likewise; at scale tiny the backbone starts from DeVIS' image model."""
+    run = _on_stills(scale, replace(tevit_r50(scale), query_interaction="spatial"), steps=1600)
+    if run is None or scale != "tiny":
+        return run
+    return replace(run, init=InitialWeights.of(WEIGHTS / "deformable-detr-tiny.safetensors"))
+
+
+def _on_stills(scale: Scale, model: TeViTConfig, steps: int) -> RunConfig | None:
+    """steps: at scale tiny."""
     if scale == "smoke":
         return None
-    run = at_scale(scale, queryinst(scale), tevit_losses())
+    run = at_scale(scale, model, tevit_losses())
     sampling, evaluation = replace(run.sampling, clip_length=1, clip_stride=1), run.evaluation
     data, scored = replace(run.data, name=STILLS, length=None), replace(evaluation.data, name=STILLS, length=None)
     if scale == "tiny":
-        train = replace(run.train, steps=2400, batch_size=4)
+        train = replace(run.train, steps=steps, batch_size=4)
         scored = replace(scored, num_videos=300)
     elif scale == "small":
         train = replace(run.train, steps=10_000, batch_size=16)
@@ -84,6 +98,10 @@ def pretraining(scale: Scale) -> RunConfig | None:
         sampling = replace(sampling, short_sides=_COCO_SIDES, max_side=1333)
         evaluation = replace(evaluation, short_side=800, max_side=1333)
     return replace(run, train=train, data=data, sampling=sampling, evaluation=replace(evaluation, data=scored))
+
+
+IMAGES = Pretraining(images, lambda scale: WEIGHTS / f"queryinst-{scale}.safetensors")
+RESNET_IMAGES = Pretraining(resnet_images, lambda scale: WEIGHTS / f"queryinst-resnet-{scale}.safetensors")
 
 
 def static_values(run: RunConfig) -> dict[str, float]:
@@ -315,9 +333,9 @@ T11 = _NUMBERS.table(
     label=lambda r: f"{r['label']}{', multi-scale training' if r['MST'] else ''}",
     changes={2: RESNET | SPATIAL_ONLY, 3: RESNET, 4: RESNET | MULTI_SCALE},
     baselines={2: 3, 4: 3},
+    pretraining=dict.fromkeys((2, 3, 4), RESNET_IMAGES),
     notes=(
-        "The ResNet has no messenger tokens. Neither it nor what reads its maps is in the weights that rows start "
-        "from, which are those of the other backbone.",
+        "The ResNet has no messenger tokens. Rows start from an image model with the same backbone.",
         "At scale paper 172.34 M of the 172.57 M parameters are trained; stem and first stage are frozen.",
         "AP50 of row 2 is printed as 78.3, beside an AP of 36.8; 58.3 would fit. The released README has AP 42.1 with "
         "the other four numbers of row 3.",
@@ -379,7 +397,7 @@ PAPER = Paper(
     tables=(T1, T2, T3, T4, T5, T6, T7, T8, T9, T10, T11, T12, X1),
     static=functools.cache(static_values),
     minutes={"smoke": 0.3, "tiny": 2.5, "small": 20.0, "paper": 240.0},
-    pretraining=Pretraining(pretraining, lambda scale: WEIGHTS / f"queryinst-{scale}.safetensors"),
+    pretraining=IMAGES,
     sweeps=Sweeps(_DIMENSIONS, dataset=FAINT),
     scale_notes={
         "smoke": (

@@ -154,11 +154,19 @@ def test_every_scale_survives_json(scale: str) -> None:
 
 
 def test_pretraining_is_queryinst_on_stills() -> None:
-    assert tevit.pretraining("smoke") is None
+    assert tevit.images("smoke") is None and tevit.resnet_images("smoke") is None
     for scale in SCALES[1:]:
-        run = tevit.pretraining(scale)
+        run = tevit.images(scale)
         assert run is not None and run.model == queryinst(scale) and run.sampling.clip_length == 1
         assert run.data.name == run.evaluation.data.name == "synthetic-coco"
+
+
+def test_rows_with_a_resnet_start_from_one() -> None:
+    own = {row.index: row.pretraining for row in tevit.T11.rows if row.own}
+    assert own == dict.fromkeys((2, 3, 4), tevit.RESNET_IMAGES)
+    for scale in SCALES[1:]:
+        run, row = tevit.resnet_images(scale), PAPER.configuration(tevit.T11, tevit.T11.row(2), scale)
+        assert run is not None and run.model == row.model and run.sampling.clip_length == 1
 
 
 def test_operations_of_table_4() -> None:
