@@ -144,3 +144,30 @@ def test_in_training_mode_too_every_parameter_learns() -> None:
     clip, _ = layer(*inputs())
     clip.square().sum().backward()
     assert [name for name, parameter in layer.named_parameters() if parameter.grad is None] == []
+
+
+def test_a_clip_level_query_may_start_from_its_own_frames() -> None:
+    """Positions that are far apart in every head tell queries apart; then the start is the mean of a query's frames."""
+    torch.manual_seed(0)
+    config = InterFrameRecurrentConfig(feed_forward_channels=None, start="own_frames")
+    layer = config.build(8, 2, 0.0).double().eval()
+    position = 40 * torch.tensor([[1, 0, 1, 0], [0, 1, 0, 1], [-1, 0, -1, 0], [0, -1, 0, -1]]).repeat_interleave(2, 1)
+    clip, frames = noise(2, 4, 8, seed=1), noise(2, 3, 4, 8, seed=2)
+    found = layer.clip_queries(clip, position.double(), frames, noise(3, 8, seed=3))
+    mean = torch.nn.functional.layer_norm(clip + frames.mean(1), (8,))
+    torch.testing.assert_close(found, torch.nn.functional.layer_norm(mean, (8,)), atol=1e-5, rtol=1e-5)
+
+
+def test_other_starts_draw_the_same_random_numbers() -> None:
+    """What both starts leave random is the same, so that they are compared on equal terms."""
+    states = []
+    for start in ("random", "own_frames"):
+        torch.manual_seed(0)
+        states.append(InterFrameRecurrentConfig(start=start).build(8, 2, 0.0).state_dict())
+    changed = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    parts = (
+        "temporal_attention.in_proj_weight",
+        "temporal_attention.out_proj.weight",
+        "clip_attention.out_proj.weight",
+    )
+    assert changed == set(parts)

@@ -6,7 +6,8 @@ Shape letters: B batch, T frames, Q queries, K tokens of one frame and level, M 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,19 @@ from vislab.blocks.feed_forward import FeedForward
 from vislab.blocks.frame_memory import FrameMemory
 from vislab.blocks.masked_attention import MaskedCrossAttention, MaskMode
 from vislab.blocks.multi_head_attention import MultiHeadSelfAttention
+from vislab.config import added_later
 
 
 @dataclass(frozen=True)
 class InterFrameRecurrentConfig:
     """IFR layer. mask_mode: "multiply" is Eq. 1 as printed. feed_forward_channels: of the network after the clip-level
-    self-attention; the paper names none, its baseline has one of this width in every layer. None leaves it out."""
+    self-attention; the paper names none, its baseline has one of this width in every layer. None leaves it out. start:
+    of what the layer adds to its baseline's, the way from frame-level to clip-level queries: "random" as in the paper
+    (section 4.1), or "own_frames", where a clip-level query begins as itself plus the mean of its own frames'."""
 
     mask_mode: MaskMode = "neg_inf"
     feed_forward_channels: int | None = 2048
+    start: Literal["random", "own_frames"] = field(default="random", metadata=added_later())
 
     def build(self, channels: int, num_heads: int, dropout: float) -> InterFrameRecurrentLayer:
         return InterFrameRecurrentLayer(channels, num_heads, dropout, self)
@@ -44,6 +49,17 @@ class InterFrameRecurrentLayer(nn.Module):
         self.temporal_attention = MaskedCrossAttention(channels, num_heads, dropout)
         self.clip_attention = MultiHeadSelfAttention(channels, num_heads, dropout)
         self.feed_forward = nn.Identity() if width is None else FeedForward(channels, width, dropout)
+        if config.start == "own_frames":
+            self._start_from_own_frames()
+
+    @torch.no_grad()
+    def _start_from_own_frames(self) -> None:
+        """Unit projections let a query find the keys that carry its own position, and hand on what they hold; the
+        self-attention after it begins by adding nothing."""
+        own = self.temporal_attention
+        own.in_proj_weight.copy_(torch.eye(own.in_proj_weight.shape[1]).repeat(3, 1))
+        nn.init.eye_(own.out_proj.weight)
+        nn.init.zeros_(self.clip_attention.out_proj.weight)
 
     def forward(self, clip: Tensor, position: Tensor, memory: FrameMemory, mask: Tensor) -> tuple[Tensor, Tensor]:
         """clip: (B, Q, C), Q_i; position: (Q, C); mask: (B, T, Q, K) bool, where both groups of queries may look.

@@ -51,4 +51,6 @@ def ifr(scale: Scale = "paper") -> Mask2FormerVISConfig:
     base = mask2former_vis(scale)
     assert isinstance(base.decoder.layer, VolumetricQueriesConfig)
     layer = InterFrameRecurrentConfig(feed_forward_channels=base.decoder.layer.feed_forward_channels)
+    if scale == "tiny":  # too few steps to find from a random start which frames are a query's own
+        layer = replace(layer, start="own_frames")
     return replace(base, classification="sigmoid", decoder=replace(base.decoder, layer=layer))
