@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,8 @@ class Setting:
 
     run: the configuration that `model`, in evaluation mode, was built from. video: position in `dataset`. first_frame:
     of the clip that is drawn. video_named: whether the user asked for this video, so that no other one will do. store:
-    where the run's evaluations are; None if the weights come from elsewhere.
+    where the run's evaluations are; None if the weights come from elsewhere. other: the model that `model` is compared
+    with (`PaperFigure.against`).
     """
 
     model: nn.Module
@@ -36,6 +38,7 @@ class Setting:
     device: torch.device = torch.device("cpu")
     video_named: bool = True
     store: RunStore | None = None
+    other: nn.Module | None = None
 
     def clip(self, length: int) -> tuple[np.ndarray, Batch]:
         """(T, H, W, 3) uint8 frames in a row from the first one, and the model's input made of them.
@@ -55,10 +58,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure of a trained model on a video. caption: one line. draw: the figure as matplotlib's object."""
+    """A figure of a trained model on a video.
+
+    caption: one line. draw: the figure as matplotlib's object. changes: dotted path -> value against the paper's base,
+    of the finished run that is drawn. against: what that run has to change in to be the one it is compared with, of
+    the same data and seed; None: it is compared with none. trained_on: data set of the runs, where the figure's claim
+    needs another one than the paper's figures do.
+    """
 
     caption: str
     draw: Callable[[Setting], Figure]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    against: Mapping[str, Any] | None = None
+    trained_on: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,11 @@ examples:
   plot_figures.py devis A5 --data PATH --video bear         the same model on a video of your own data set
   plot_figures.py devis A5 --video FOLDER                   the same model on a folder of frames
   plot_figures.py devis --scale paper --data PATH --checkpoint devis_r50.pth     released weights
+  plot_figures.py taformer Fig5 --video 1 --seed 1          two models compared: finished runs that differ in one part
   plot_figures.py ifr F4 --scale tiny                       the curve of a table that was run
+  plot_figures.py ifr Fig1 Fig5 --video 3                   what two rows of a table find, where identities go wrong
   plot_figures.py taformer curves errors costs --table T3   of any table: training curves, errors, AP against costs
+  plot_figures.py devis overlays --table T5 --rows 0,3      of any table: what its rows find in one video
   plot_figures.py bench                                     speed of the kernels, from reports/bench/*.csv
 
 The model is that of a finished run in the store (see reproduce_table.py), or --checkpoint. Figures of tables are drawn
@@ -22,21 +25,24 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import devis
 import devis_figures
 import ifr
+import ifr_figures
 import refinevis
 import refinevis_figures
 import taformer
+import taformer_figures
 import tevit
 import torch
 from curve_figures import CURVES
 from figures import PaperFigure, Setting, TableFigure
 from script_parser import add_device, add_folders, script_parser
-from store_figures import ANY_TABLE, table_figures
+from store_figures import ANY_TABLE, Choice, StoreFigure
 from torch import nn
 
 from vislab.data import DatasetConfig, VideoDataset, load_dataset
@@ -52,13 +58,14 @@ from vislab.records import RunStore
 from vislab.report.benchmark_plots import draw_benchmark, read_benchmark
 from vislab.report.files import read_table, table_path
 from vislab.report.style import PLOT, write_figure
-from vislab.study.declare import SCALES, Paper, Row, Table
-from vislab.study.plan import on_dataset, plan_table
+from vislab.study.declare import SCALES, Paper, Row, Table, apply_changes
+from vislab.study.plan import dataset_label, on_dataset, plan_table
 
 Figures = Mapping[str, PaperFigure | TableFigure]
-PAPERS: dict[str, tuple[Paper, Figures]] = {
-    "taformer": (taformer.PAPER, CURVES["taformer"]),
-    "ifr": (ifr.PAPER, CURVES["ifr"]),
+Declared = Mapping[str, PaperFigure | TableFigure | StoreFigure]  # a StoreFigure of a chosen store is a TableFigure
+PAPERS: dict[str, tuple[Paper, Declared]] = {
+    "taformer": (taformer.PAPER, {**CURVES["taformer"], **taformer_figures.FIGURES}),
+    "ifr": (ifr.PAPER, {**CURVES["ifr"], **ifr_figures.FIGURES}),
     "devis": (devis.PAPER, devis_figures.FIGURES),
     "tevit": (tevit.PAPER, CURVES["tevit"]),
     "refinevis": (refinevis.PAPER, refinevis_figures.FIGURES),
@@ -66,7 +73,8 @@ PAPERS: dict[str, tuple[Paper, Figures]] = {
 
 
 class FigureModel(NamedTuple):
-    """trained_on: data set of the finished run that is drawn. release: of the paper's weights, None without any."""
+    """trained_on: data set of the finished run, where the figure names none. release: of the paper's weights, None
+    without any."""
 
     trained_on: str
     release: str | None
@@ -75,6 +83,7 @@ class FigureModel(NamedTuple):
 BENCHMARKS = "bench"  # in place of a paper
 
 MODELS = {  # of papers with a PaperFigure
+    "taformer": FigureModel(taformer.CLEAN, None),
     "devis": FigureModel(devis.CLEAN, "devis"),
     "refinevis": FigureModel(refinevis.CROWDS, None),
 }
@@ -89,19 +98,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{key}: {paper.title}")
                 print("\n".join(f"  {name:6} {figure.caption}" for name, figure in figures.items()))
             print("of any table, with --table:")
-            print("\n".join(f"  {name:6} {figure.caption}" for name, figure in ANY_TABLE.items()))
+            print("\n".join(f"  {name:8} {figure.caption}" for name, figure in ANY_TABLE.items()))
             return 0
         if options.paper == BENCHMARKS:
             return draw_benchmarks(options)
         paper, figures = chosen(options)
-        setting = None
         folder = options.out or options.reports / options.scale / paper.key / "figures"
         for name, figure in figures.items():
             if isinstance(figure, TableFigure):
                 drawn = figure.draw(read_table(_report(options, paper, figure)))
             else:
-                setting = setting or set_up(options, paper)
-                drawn = figure.draw(setting)
+                drawn = figure.draw(set_up(options, paper, figure))
             for path in write_figure(drawn, folder, name):
                 print(path)
         return 0
@@ -117,15 +124,22 @@ def parser() -> argparse.ArgumentParser:
     add("figures", nargs="*", metavar="FIGURE", help="such as Fig2 (default: all figures of the paper; see --list)")
     add("--list", action="store_true", help="list the figures of every paper")
     add("--table", metavar="TABLE", help=f"of {', '.join(ANY_TABLE)}: the table that they are about, such as T3")
+    add("--rows", metavar="I,J", help="of overlays: rows of the table (default: all with runs); two for ifr Fig1, Fig5")
+    add("--min-score", type=float, metavar="X",
+        help="of overlays: least score of a track (default: each row's best, as many as the video has objects)"
+    )  # fmt: skip
     add("--scale", choices=SCALES, default="tiny", help="of the model (default: tiny)")
-    add("--trained-on", metavar="NAME|PATH", help="data set of the finished run (default: the paper's clean one)")
+    add("--trained-on", metavar="NAME|PATH",
+        help="data set of the finished runs (default: the one that the figure is about, else the paper's clean one)"
+    )  # fmt: skip
     add("--seed", type=int, default=0, metavar="N", help="of the finished run (default: 0)")
     add("--checkpoint", type=Path, metavar="FILE",
         help="weights in place of a finished run: .safetensors of the scale's model, or a release as .pth")  # fmt: skip
     add("--data", metavar="NAME|PATH", help="where the video comes from (default: what the model was trained on)")
     add("--video", metavar="NAME|N|FOLDER",
         help="name or position in the held-out videos, or a folder of frames "
-        "(default: the first; refinevis Fig3 looks in all)")  # fmt: skip
+        "(default: the first; refinevis Fig3 looks in all, taformer Fig6 for two objects of one category, ifr Fig1 and "
+        "Fig5 for what goes wrong; overlays are of the video of median AP)")  # fmt: skip
     add("--first-frame", type=int, default=0, metavar="N", help="where the clip begins, from 0 (default: 0)")
     add_device(result)
     add("--out", type=Path, metavar="DIR", help="default: reports/SCALE/PAPER/figures")
@@ -134,25 +148,44 @@ def parser() -> argparse.ArgumentParser:
 
 
 def chosen(options: argparse.Namespace) -> tuple[Paper, Figures]:
-    """The paper, and those of its figures that were asked for. Raises UserError for one that does not exist."""
+    """The paper, and those of its figures that were asked for. Raises UserError for one that does not exist, or that
+    cannot be drawn from --checkpoint."""
     if options.paper not in PAPERS:
         found = "no PAPER given" if options.paper is None else f"no figures of {options.paper!r}"
         raise UserError(f"{found}; expected one of {', '.join(PAPERS)} (or --list)")
     paper, figures = PAPERS[options.paper]
     wanted: dict[str, PaperFigure | TableFigure] = {}
+    store, choice = RunStore(options.runs), _choice(options)
     for name in options.figures or figures:
-        known = [own for own in figures if own.lower() == name.lower()]
+        known = [each for each in figures if each.lower() == name.lower()]
         if known:
-            wanted[known[0]] = figures[known[0]]
+            own = figures[known[0]]
+            wanted[known[0]] = own.of(own.table, store, choice) if isinstance(own, StoreFigure) else own
         elif name.lower() in ANY_TABLE:
             if options.table is None:
                 raise UserError(f"{name}: --table is missing: say of which table of {paper.key}, such as --table T3")
             table = paper.table(options.table).id
-            wanted[f"{table}-{name.lower()}"] = table_figures(table, RunStore(options.runs))[name.lower()]
+            wanted[f"{table}-{name.lower()}"] = ANY_TABLE[name.lower()].of(table, store, choice)
         else:
             names = ", ".join([*figures, *ANY_TABLE])
             raise UserError(f"{paper.key} has no figure {name!r}; its figures are {names}")
+    for name, figure in wanted.items():
+        if options.checkpoint is not None and isinstance(figure, PaperFigure) and figure.against is not None:
+            raise UserError(
+                f"{name} compares two finished runs of the store, expected no --checkpoint, which is one model"
+            )
     return paper, wanted
+
+
+def _choice(options: argparse.Namespace) -> Choice:
+    """What of a table is drawn. Raises UserError for rows that are no numbers."""
+    rows = None
+    if options.rows is not None:
+        if not all(part.strip().isdecimal() for part in options.rows.split(",")):
+            raise UserError(f"--rows is {options.rows!r}, expected row numbers separated by commas, such as 0,3")
+        rows = tuple(dict.fromkeys(int(part) for part in options.rows.split(",")))
+    dataset = None if options.trained_on is None else dataset_label(options.trained_on)
+    return Choice(dataset, rows, options.seed, options.video, options.min_score)
 
 
 def draw_benchmarks(options: argparse.Namespace) -> int:
@@ -176,43 +209,53 @@ def _report(options: argparse.Namespace, paper: Paper, figure: TableFigure) -> P
     return path
 
 
-def set_up(options: argparse.Namespace, paper: Paper) -> Setting:
-    """The model and the video. Raises UserError if there is no such run, file, data set, video or frame."""
+def set_up(options: argparse.Namespace, paper: Paper, figure: PaperFigure) -> Setting:
+    """The models and the video. Raises UserError if there is no such run, file, data set, video or frame."""
     if options.first_frame < 0:
         raise UserError(f"--first-frame is {options.first_frame}, expected 0 or more")
     device = resolve_device(options.device)
     usual = MODELS[paper.key]
-    trained_on = options.trained_on or usual.trained_on
+    trained_on = options.trained_on or figure.trained_on or usual.trained_on
     run: RunConfig
     model: nn.Module
+    other: nn.Module | None = None
     store = RunStore(options.runs) if options.checkpoint is None else None
     if store is not None:
-        run = finished_run(options, paper, trained_on)
+        find = partial(finished_run, options, paper, trained_on, only=figure.against is not None)
+        run = find(figure.changes)
         model = load_trained(run, store, device)
+        if figure.against is not None:
+            other = load_trained(find({**figure.changes, **figure.against}), store, device)
     else:
         run, model = from_checkpoint(options.checkpoint, paper.base(options.scale), usual.release, device)
     dataset = video_source(options, run, trained_on)
     named = options.video is not None
     (video,) = find_videos(dataset, options.video) if named and not _is_folder(options) else [0]
-    return Setting(model, run, dataset, video, options.first_frame, device, named, store)
+    return Setting(model, run, dataset, video, options.first_frame, device, named, store, other)
 
 
-def finished_run(options: argparse.Namespace, paper: Paper, trained_on: str) -> RunConfig:
-    """The paper's base on this data set. Raises UserError that says how to train it, if the store has it not."""
-    table = Table("figures", "", ("AP",), (Row(0, "base", {}),), (trained_on,))
+def finished_run(
+    options: argparse.Namespace, paper: Paper, trained_on: str, changes: Mapping[str, Any], *, only: bool
+) -> RunConfig:
+    """The paper's base with changes, on this data set. only: no weights of a file can take its place.
+
+    Raises UserError that says how to train it, if the store has it not.
+    """
+    table = Table("figures", "", ("AP",), (Row(0, "drawn", changes),), (trained_on,))
     run: RunConfig = plan_table(paper, table, options.scale, seeds=options.seed + 1)[-1].config
     if RunStore(options.runs).trained(run.train_key) is None:
+        row = _training_row(paper, options.scale, changes)
         raise UserError(
             f"{options.runs}: no finished training of {paper.key} at scale {options.scale} on {trained_on}, seed "
-            f"{options.seed}; make it with: reproduce_table.py {paper.key} {_training_row(paper, options.scale)} "
-            f"--scale {options.scale} --data {trained_on} --seeds {options.seed + 1}, or give --checkpoint FILE"
+            f"{options.seed}; make it with: reproduce_table.py {paper.key} {row} --scale {options.scale} --data "
+            f"{trained_on} --seeds {options.seed + 1}{'' if only else ', or give --checkpoint FILE'}"
         )
     return run
 
 
-def _training_row(paper: Paper, scale: str) -> str:
-    """Table and row that train the paper's base, as options of reproduce_table.py."""
-    key = paper.base(scale).train_key
+def _training_row(paper: Paper, scale: str, changes: Mapping[str, Any]) -> str:
+    """Table and row that train the paper's base with these changes, as options of reproduce_table.py."""
+    key = apply_changes(paper.base(scale), changes, scale).train_key
     places = (
         f"{table.id} --rows {row.index}"
         for table in paper.tables

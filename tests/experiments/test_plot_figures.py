@@ -11,7 +11,7 @@ import numpy as np
 import plot_figures
 import pytest
 import torch
-from figures import Setting
+from figures import PaperFigure, Setting
 from PIL import Image
 from plot_figures import main
 from safetensors.torch import save_file
@@ -23,6 +23,7 @@ from vislab.errors import UserError
 from vislab.models.devis import Devis
 from vislab.records import RunStore, write_json
 from vislab.report.sampling_figures import QueryView
+from vislab.study.declare import SCALES
 
 
 @pytest.fixture(scope="module")
@@ -166,9 +167,19 @@ def planned(options: object, paper: object, store: RunStore) -> RunConfig:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plot_figures, "RunStore", Remembering)
-        run = plot_figures.finished_run(options, paper, devis.CLEAN)  # type: ignore[arg-type]
+        run = plot_figures.finished_run(options, paper, devis.CLEAN, {}, only=False)  # type: ignore[arg-type]
     write_json(store.train_dir(keys[0]) / "trained.json", {"train_key": keys[0]})
     return run
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_model_that_is_drawn_is_trained_by_a_row(scale: str) -> None:
+    """Else nobody could be told how to make it."""
+    for paper, figures in plot_figures.PAPERS.values():
+        for figure in figures.values():
+            if isinstance(figure, PaperFigure):
+                for changes in (figure.changes, {**figure.changes, **(figure.against or {})}):
+                    assert " --rows " in plot_figures._training_row(paper, scale, changes)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +187,7 @@ def planned(options: object, paper: object, store: RunStore) -> RunConfig:
     [
         ([], "no PAPER given; expected one of taformer, ifr, devis"),
         (["xyz"], "no figures of 'xyz'; expected one of taformer, ifr, devis"),
-        (["devis", "Fig7"], "devis has no figure 'Fig7'; its figures are Fig2, A5, curves, errors, costs"),
+        (["devis", "Fig7"], "devis has no figure 'Fig7'; its figures are Fig2, A5, curves, errors, costs, overlays"),
         (["devis", "--checkpoint", "nowhere.safetensors"], "nowhere.safetensors: there is no such file"),
         (["devis", "--first-frame", "-1"], "--first-frame is -1, expected 0 or more"),
     ],

@@ -8,11 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import store_figures
+from matplotlib.figure import Figure
 from plot_figures import main
+from store_figures import Choice
 
 from vislab.records import RunStore, write_json
 from vislab.report.files import csv_text
 from vislab.report.frames import COLUMNS
+from vislab.report.stored_runs import Group
 
 DATA = "synthetic-ytvis19"
 
@@ -52,7 +55,7 @@ def test_curves_are_of_the_rows_runs(folders: list[str], tmp_path: Path, monkeyp
     caught = []
     monkeypatch.setattr(store_figures, "draw_losses", caught.append)
     frame = pd.read_csv(tmp_path / "reports/tiny/taformer/T3.csv")
-    store_figures.table_figures("T3", RunStore(tmp_path / "runs"))["curves"].draw(frame)
+    store_figures.ANY_TABLE["curves"].of("T3", RunStore(tmp_path / "runs"), Choice()).draw(frame)
     ((dataset, series),) = caught[0].items()
     assert dataset == DATA and [each.label for each in series] == ["0 row <0>", "1 row <1>"]
     assert [[journal.loc[2, "loss"] for journal in each.journals] for each in series] == [[1, 2], [3]]
@@ -64,6 +67,9 @@ def test_curves_are_of_the_rows_runs(folders: list[str], tmp_path: Path, monkeyp
         (["taformer", "curves"], "curves: --table is missing: say of which table of taformer, such as --table T3"),
         (["taformer", "errors", "--table", "T99"], "no table 'T99'; its tables are T1, T2"),
         (["taformer", "costs", "--table", "T4"], "T4.csv: there is no such report"),
+        (["taformer", "overlays", "--table", "T3", "--rows", "1,2"], f"no run of row 2 on {DATA}, but of 0, 1"),
+        (["taformer", "overlays", "--table", "T3", "--rows", "1-2"], "--rows is '1-2', expected row numbers separated"),
+        (["taformer", "overlays", "--table", "T3", "--trained-on", "x"], f"T3 is not measured on x, but on {DATA}"),
         (["bench"], "there is no benchmark; make one with: vislab bench msda"),
     ],
 )
@@ -73,6 +79,32 @@ def test_mistakes_get_one_sentence(
     assert main([*arguments, *folders]) == 2
     error = capsys.readouterr().err
     assert sentence in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_overlays_are_of_the_chosen_rows_in_their_order(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caught = []
+
+    def draw(groups: list[Group], *options: object) -> Figure:
+        caught.append(([group.label for group in groups], *options))
+        return Figure()
+
+    monkeypatch.setattr(store_figures, "draw_table_overlays", draw)
+    options = ["--rows", "1,0", "--seed", "2", "--video", "7", "--min-score", "0.5", "--trained-on", DATA]
+    assert main(["taformer", "overlays", "--table", "T3", *folders, *options]) == 0
+    assert main(["taformer", "Overlays", "--table", "t3", *folders, "--out", str(tmp_path)]) == 0
+    labels = ["0 row <0>", "1 row <1>"]
+    assert caught == [(labels[::-1], 2, "7", 0.5), (labels, 0, None, None)]
+    assert (tmp_path / "T3-overlays.png").is_file()
+
+
+def test_a_table_without_any_run(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "reports" / "tiny" / "taformer" / "T3.csv"
+    report.write_text(report.read_text().replace("measured,train", "not-run,train"))
+    for figure in ("overlays", "curves"):
+        assert main(["taformer", figure, "--table", "T3", *folders]) == 2
+        assert "no row of taformer T3 is measured; run it with reproduce_table.py" in capsys.readouterr().err
 
 
 def test_runs_that_are_gone_are_named(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,18 @@ def test_masks_of_chosen_queries_are_rows_of_all_masks() -> None:
     assert output.pred_masks(0, EVERY_QUERY[:0]).shape == (0, 3, 16, 24)
 
 
+@pytest.mark.parametrize("config", [SEQFORMER, TAFORMER])
+def test_encoder_maps_are_what_the_mask_head_reads(config: SeqFormerConfig) -> None:
+    model, (images, padding) = build(config), clips()
+    kept: list[list[Tensor]] = []
+    model.mask_features.register_forward_hook(lambda _, inputs, __: kept.append(inputs[0]))
+    model(images, padding)
+    maps = model.encoder_maps(images, padding)
+    assert [each.shape[-2:] for each in maps] == [(8, 12), (4, 6), (2, 3)]
+    for own, read in zip(maps, kept[0], strict=True):
+        torch.testing.assert_close(own.flatten(0, 1), read)
+
+
 @pytest.mark.parametrize("scale", [1.0, 32.0])
 def test_masks_start_from_the_reference_of_the_layer_in_unpadded_pixels(scale: float) -> None:
     model = build(replace(SEQFORMER, mask_head=MaskHeadConfig(coordinate_scale=scale)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from vislab.blocks.dynamic_mask_head import MaskFeatures, dynamic_masks, num_dynamic_parameters
@@ -105,6 +106,13 @@ class SeqFormer(DeformableTrunk):
         outputs = [self._output(index, layer, features, size) for index, layer in enumerate(layers)]
         outputs[-1].aux_outputs = outputs[:-1]
         return outputs[-1]
+
+    @torch.no_grad()
+    def encoder_maps(self, images: Tensor, padding_mask: Tensor) -> list[Tensor]:
+        """What the encoder makes of every level, finest first: (B, T, C, H_l, W_l) each (TAFormer Fig. 5); arguments as
+        for `forward`, in evaluation mode."""
+        maps = self.extract(images).projected
+        return self.encoded_maps(self.encode(maps, padding_mask, self._temporal_position(images)).tokens, maps)
 
     def _temporal_position(self, images: Tensor) -> Tensor | None:
         mode, channels = self.config.temporal_position, self.config.hidden_dim

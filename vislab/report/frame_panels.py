@@ -15,7 +15,7 @@ from PIL import Image
 
 from vislab.report.style import PAGE_WIDTH, PICTURE
 
-__all__ = ["draw_border", "frame_grid"]
+__all__ = ["draw_border", "draw_outline", "frame_grid"]
 
 _MOST_PIXELS = 320  # across a frame
 _TITLE, _GAP = 0.2, 0.03  # inches above a row for its title, and between frames
@@ -49,6 +49,15 @@ def draw_border(axes: Axes, colour: str) -> None:
     """A line around a panel."""
     for spine in axes.spines.values():
         spine.set(visible=True, edgecolor=colour, linewidth=1.4)
+
+
+def draw_outline(axes: Axes, mask: np.ndarray, colour: str, width: float) -> None:
+    """A line of `width` points where the mask, (H, W) bool in the panel's pixels, ends; closed at its border."""
+    if mask.any():
+        padded = np.pad(mask, 1).astype(float)
+        y, x = (np.arange(size) - 0.5 for size in padded.shape)
+        axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=width)
+        axes.set(xlim=(0, mask.shape[1]), ylim=(mask.shape[0], 0))
 
 
 def _panel(figure: Figure, place: tuple[float, float, float, float], frame: np.ndarray) -> Axes:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from vislab.report.frame_panels import draw_border, frame_grid
+from vislab.report.frame_panels import draw_border, draw_outline, frame_grid
 from vislab.report.overlays import PALETTE
 from vislab.report.style import PICTURE
 
@@ -76,22 +76,13 @@ def _draw(axes: Axes, mask: np.ndarray, truth: np.ndarray | None, quality: float
     fill = np.zeros((height, width, 4))
     fill[mask] = to_rgba(_MASK, _OPACITY)
     axes.imshow(fill, extent=(0, width, height, 0), interpolation="nearest")
-    _outline(axes, mask, _MASK, 0.9)
+    draw_outline(axes, mask, _MASK, 0.9)
     if truth is not None:
-        _outline(axes, truth, _TRUTH, 0.5)
+        draw_outline(axes, truth, _TRUTH, 0.5)
         if not np.isnan(quality):
             _write(axes, f"IoU {quality:.2f}")
     elif not mask.any():
         _write(axes, "no mask")
-
-
-def _outline(axes: Axes, mask: np.ndarray, colour: str, width: float) -> None:
-    """A line where the mask ends, closed at the border of the frame."""
-    if mask.any():
-        padded = np.pad(mask, 1).astype(float)
-        y, x = (np.arange(size) - 0.5 for size in padded.shape)
-        axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=width)
-        axes.set(xlim=(0, mask.shape[1]), ylim=(mask.shape[0], 0))
 
 
 def _mark_change(axes: Axes, before: float, after: float, labelled: bool) -> None:
