@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 import ifr
+import refinevis
 import taformer
 import tevit
 from figures import TableFigure
@@ -28,4 +29,5 @@ CURVES: dict[str, dict[str, TableFigure]] = {
         "T8": _curve(tevit.T8, "messenger tokens, in the paper's numbers", {0: 8, 1: 16, 2: 32}),
         "T9": _curve(tevit.T9, "frames of a training clip", {0: 2, 1: 3, 2: 5, 3: 7}),
     },
+    "refinevis": {"T3": _curve(refinevis.T3, "window W of refinement", dict(enumerate(refinevis.WINDOWS)))},
 }

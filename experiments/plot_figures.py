@@ -68,7 +68,7 @@ PAPERS: dict[str, tuple[Paper, Declared]] = {
     "ifr": (ifr.PAPER, {**CURVES["ifr"], **ifr_figures.FIGURES}),
     "devis": (devis.PAPER, devis_figures.FIGURES),
     "tevit": (tevit.PAPER, CURVES["tevit"]),
-    "refinevis": (refinevis.PAPER, refinevis_figures.FIGURES),
+    "refinevis": (refinevis.PAPER, CURVES["refinevis"] | refinevis_figures.FIGURES),
 }
 
 

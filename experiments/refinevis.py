@@ -251,16 +251,15 @@ T2 = _NUMBERS.table(
     ),
 )
 
+WINDOWS = tuple(record["W"] for record in _NUMBERS.tables["T3"]["rows"])
+
 T3 = _NUMBERS.table(
     "T3",
     "Window W of refinement at inference",
     ("AP",),
     (CROWDS, CLEAN),
     label=lambda r: f"W = {r['W']}" + ("" if r["W"] else ", no refinement"),
-    changes={
-        row: {} if record["W"] == WINDOW else window(record["W"])
-        for row, record in enumerate(_NUMBERS.tables["T3"]["rows"])
-    },
+    changes={row: {} if frames == WINDOW else window(frames) for row, frames in enumerate(WINDOWS)},
     baselines=dict.fromkeys(range(1, 7), 0),
     notes=(
         "The rows of one data set are one training, on clips of two frames. W = 10 is T1's offline row.",

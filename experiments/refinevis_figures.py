@@ -1,4 +1,4 @@
-"""RefineVIS' figure from a trained model: masks that the frame-level model loses and refinement recovers (Fig. 3).
+"""RefineVIS' figures from a trained model: masks that the frame-level model loses and refinement recovers (Fig. 1, 3).
 
     python experiments/plot_figures.py refinevis Fig3 --scale tiny
     python experiments/plot_figures.py refinevis Fig3 --scale tiny --video path/to/frames
@@ -10,6 +10,7 @@ from the two results alone, and what was found is printed, the losses too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,13 @@ from vislab.metrics.inputs import Instance, load_json, read_ground_truth, read_r
 from vislab.report.refinement_figures import RefinedObject, draw_refinement
 
 _FRAMES = 6  # of an object
-_OBJECTS = 3  # of different videos as far as there are, as in the paper
 
 Results = list[dict[str, Any]]
 
 
-def recovered_masks(setting: Setting) -> Figure:
-    """Fig. 3: the objects that gain most in consecutive frames, in the video asked for or in all of the data set."""
+def recovered_masks(setting: Setting, count: int = 3) -> Figure:
+    """The objects that gain most in consecutive frames, in the video asked for or in all of the data set: `count`, of
+    different videos as far as there are. Fig. 3 has three, Fig. 1 one."""
     window = _window(setting)
     dataset = setting.dataset
     videos = [setting.video] if setting.video_named else list(range(len(dataset)))
@@ -44,7 +45,7 @@ def recovered_masks(setting: Setting) -> Figure:
     objects = _objects(setting, videos, before, after)
     length = min(_FRAMES, *(dataset.info(index).length for index in videos))
     print("\n".join(summary(objects, names, length, window)))
-    best = most_changed(objects, length)[:_OBJECTS]
+    best = most_changed(objects, length)[:count]
     if not best:
         raise UserError(f"{dataset.name}: refinement makes no mask better, in {len(objects)} objects; nothing to draw")
     places = {dataset.info(index).id: index for index in videos}
@@ -135,5 +136,6 @@ def _masks(instance: Instance | None, frames: range, height: int, width: int) ->
 
 
 FIGURES: dict[str, PaperFigure] = {
+    "Fig1": PaperFigure("the object that refinement recovers most", partial(recovered_masks, count=1)),
     "Fig3": PaperFigure("masks lost by the frame-level model and recovered by refinement", recovered_masks),
 }

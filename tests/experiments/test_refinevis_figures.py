@@ -64,11 +64,11 @@ def made_up(setting: Setting, run: RunConfig, videos: list[int], _: object) -> l
     return results
 
 
-def caught(monkeypatch: pytest.MonkeyPatch, drawn: Setting) -> tuple[list[RefinedObject], int]:
+def caught(monkeypatch: pytest.MonkeyPatch, drawn: Setting, figure: str = "Fig3") -> tuple[list[RefinedObject], int]:
     """What the figure passes on to be drawn."""
     calls: list[tuple[list[RefinedObject], int]] = []
     monkeypatch.setattr(refinevis_figures, "draw_refinement", lambda objects, window: calls.append((objects, window)))
-    FIGURES["Fig3"].draw(drawn)
+    FIGURES[figure].draw(drawn)
     return calls[0]
 
 
@@ -88,6 +88,13 @@ def test_the_object_that_was_recovered_is_found_among_all_videos(
     text = capsys.readouterr().out
     assert "masks lost without and found with it: 2; found without and lost with it: 1" in text
     assert f"video 00001, {shown.title.split(', ', 1)[1]}: 0.67 to 1.00" in text and "video 00002" in text
+
+
+def test_figure_1_has_one_object_and_figure_3_three(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = refinevis_figures.most_changed
+    monkeypatch.setattr(refinevis_figures, "results_of", made_up)
+    monkeypatch.setattr(refinevis_figures, "most_changed", lambda objects, length: 4 * found(objects, length))
+    assert [len(caught(monkeypatch, setting, name)[0]) for name in ("Fig1", "Fig3")] == [1, 3]
 
 
 def test_a_named_video_is_the_only_one(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
