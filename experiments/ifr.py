@@ -399,6 +399,8 @@ PAPER = Paper(
         "tiny": (
             "Scale tiny: a small ResNet in place of the paper's backbone, three decoder layers and 20 queries, trained "
             "and measured on video of 96 x 160 pixels.",
+            f"Both models start from weights that have seen {VIDEO_STEPS} steps of crowded clips, on top of images. "
+            "IFR's clip-level queries began there by reading their own frames, not at random as in the paper.",
         ),
         "small": (
             "Scale small: a ResNet-18 in place of the paper's backbone, six decoder layers and 50 queries, trained and "
