@@ -8,11 +8,12 @@ examples:
   reproduce_table.py taformer T3 --metrics ap,mot,hota      with how well identities are kept, from the same runs
   reproduce_table.py taformer --static --check              parameters at paper scale, compared with the paper's
   reproduce_table.py --summary --scale tiny                 all tables on one page, and how far they agree
+  reproduce_table.py --rebuild --scale tiny                 every report of the scale again, from finished runs alone
   reproduce_table.py devis T5 --seeds 3                     rows that differ at inference only share their training
   reproduce_table.py devis T1 --launcher slurm --partition P --time-limit 4:00:00      every run a task of a cluster
 
 The same command goes on where it stopped: finished runs are never repeated, interrupted ones resume. Tables are written
-to reports/SCALE/PAPER/TABLE.csv, .md, .tex and .html.
+to reports/SCALE/PAPER/TABLE.csv, .md, .tex, .html and .png.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from launching import add_launcher, resources_of
 from listing import duration, print_list
 from pretrain import make_weights
 from processes import add_processes, check_shares, default_jobs, processes_of
+from rebuild import rebuild_table, reported_tables
 from rich.console import Console
 from script_parser import add_device, add_folders, add_jobs, add_log, script_parser
 from static_check import print_check
@@ -106,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for path in write_summary(list(PAPERS.values()), options.scale, options.reports):
                 print(path)
             return 0
+        if options.rebuild:
+            rebuild_reports(options, console)
+            return 0
         request = checked(options)
         if options.pretrain:
             return make_weights(request.paper, request.scale, request.store, request.device, console, request.processes)
@@ -131,6 +136,10 @@ def parser() -> argparse.ArgumentParser:
     add("--summary", action="store_true",
         help="write reports/SCALE/summary.md and .html: all tables of all papers, every row, and whether they agree "
         "with the paper's; runs nothing")  # fmt: skip
+    add("--rebuild", action="store_true",
+        help="make the reports under reports/SCALE, all or those of PAPER and TABLE, again from finished runs, with "
+        "the data sets, seeds and metrics that they have; runs nothing, and leaves a report alone, saying why, where "
+        "a number would be lost")  # fmt: skip
     add("--scale", choices=SCALES, default="tiny",
         help="smoke: seconds a row; tiny: minutes a row on two cores (default); small: minutes on one GPU; "
         "paper: the paper's own setting, needs --data")  # fmt: skip
@@ -157,6 +166,24 @@ def parser() -> argparse.ArgumentParser:
     add_launcher(result, "a task for each run; --jobs of them at a time (default: as many as the cluster lets run)")
     add_folders(result)
     return result
+
+
+def rebuild_reports(options: argparse.Namespace, console: Console) -> None:
+    """All of them, with the summary if there is one, or those of a paper or of some of its tables."""
+    for name in ("data", "rows", "static", "check", "pretrain", "html_report"):
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} is of no use with --rebuild, which takes reports as they are")
+    papers = [_paper(options.paper)] if options.paper else [*PAPERS.values()]
+    chosen = [(paper, table) for paper in papers for table in map(paper.table, options.tables)]
+    there = chosen or list(reported_tables(papers, options.scale, options.reports))
+    if not there:
+        raise UserError(f"{options.reports / options.scale}: there are no reports to make again")
+    for paper, table in there:
+        said = rebuild_table(paper, table, options.scale, RunStore(options.runs), options.reports)
+        console.print(f"{paper.key} {table.id}: {said}", markup=False, highlight=False, soft_wrap=True)
+    if not options.paper and (options.reports / options.scale / "summary.md").exists():
+        for path in write_summary(papers, options.scale, options.reports):
+            console.print(str(path), markup=False, highlight=False, soft_wrap=True)
 
 
 def checked(options: argparse.Namespace) -> Request:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
+from static_values import static_values
 
 from vislab.engine.evaluate import Untracked, add_tracking
 from vislab.engine.progress import Watcher
@@ -22,6 +23,7 @@ from vislab.report.evidence import (
     tracking_counts,
 )
 from vislab.report.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
+from vislab.report.ranking import ranks
 from vislab.report.views import TableText, heading
 from vislab.study.declare import Paper, Row, Table
 from vislab.study.plan import PlannedRun
@@ -72,7 +74,8 @@ def assemble(
         evidence = _joined_evidence(planned, added, store)
     else:
         evidence = {place: gather(store, seeds, metrics) for place, seeds in keys.items()}
-    frame = _frame(paper, table, scale, datasets, added, evidence)
+    static = {row.index: _static(paper, table, row, scale, store) for row in table.rows}
+    frame = _frame(paper, table, scale, datasets, added, static, evidence)
     lacking = _lacking(metrics, evidence, refused or {})
     notes = _footnotes(paper, table, scale, planned, evidence)
     agreed = tuple(agreements(frame, evidence)) if scale != "smoke" else ()
@@ -84,6 +87,7 @@ def assemble(
         footnotes=notes,
         reasons=lacking | _reasons(table, scale, datasets, evidence),
         headings=_headings(table, datasets),
+        ranks=None if scale == "smoke" else ranks(frame, evidence),
     )
     return Assembled(frame, text, agreed)
 
@@ -108,6 +112,7 @@ def _frame(
     scale: str,
     datasets: Sequence[str],
     added: tuple[str, ...],
+    static: Mapping[int, Mapping[str, float]],
     evidence: Mapping[Place, Evidence],
 ) -> pd.DataFrame:
     """The table's frame; where the paper reports on several data sets, each here stands beside the numbers of its own.
@@ -116,11 +121,11 @@ def _frame(
     """
     numbers = _run_numbers(table)
     if not table.stands_for:
-        frame = table_frame(report_table(paper, table, scale, datasets, added), evidence)
+        frame = table_frame(report_table(paper, table, scale, datasets, static, added), evidence)
         return fill_run_numbers(frame, evidence, numbers)
     parts = []
     for dataset in datasets or tuple(dict.fromkeys(table.stands_for.values())):
-        part = table_frame(report_table(paper, table, scale, (dataset,), added), evidence)
+        part = table_frame(report_table(paper, table, scale, (dataset,), static, added), evidence)
         copied = (part["dataset"] == "") & ~part["metric"].isin(table.static) & (part["status"] != "static")
         parts.append(part.assign(dataset=part["dataset"].mask(copied, dataset)))
     whole = pd.concat(parts).drop_duplicates(["row", "metric", "dataset"]).sort_values("row", kind="stable")
@@ -166,14 +171,24 @@ def _added(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for family in asked for name in TRACKING[family] if name not in shown)
 
 
+def asked_families(table: Table, metrics: Iterable[str]) -> tuple[str, ...]:
+    """The families that were asked for, as a report that shows these metrics tells."""
+    added = {*metrics} - {*table.columns, *table.extra}
+    return tuple(family for family, names in TRACKING.items() if {*names} & added)
+
+
 def report_table(
-    paper: Paper, table: Table, scale: str, datasets: Sequence[str], tracking: tuple[str, ...] = ()
+    paper: Paper,
+    table: Table,
+    scale: str,
+    datasets: Sequence[str],
+    static: Mapping[int, Mapping[str, float]],
+    tracking: tuple[str, ...] = (),
 ) -> ReportTable:
-    """The table as reports see it, with its static cells computed."""
+    """The table as reports see it. static: row index -> its cells that need no training."""
     rows = tuple(
         ReportRow(
-            row.index, row.label, row.own, _reported(table, row, datasets), _static(paper, table, row, scale),
-            row.baseline,
+            row.index, row.label, row.own, _reported(table, row, datasets), static[row.index], row.baseline,
         )
         for row in table.rows
         if not datasets or any(table.concerns(row, dataset) for dataset in datasets)
@@ -190,11 +205,11 @@ def _reported(table: Table, row: Row, datasets: Sequence[str]) -> Mapping[str, f
     return row.reported_on.get(table.stands_for.get(datasets[0], datasets[0]), row.reported)
 
 
-def _static(paper: Paper, table: Table, row: Row, scale: str) -> dict[str, float]:
+def _static(paper: Paper, table: Table, row: Row, scale: str, store: RunStore) -> dict[str, float]:
     """Nothing for what is not built here; at small scales, nothing for rows that do not exist there."""
     if row.changes is None or (scale != "paper" and not row.runs_at(scale)):
         return {}
-    values = paper.static_values(table, row, scale)
+    values = static_values(paper, table, row, scale, store)
     return {name: value for name, value in values.items() if name in table.static or name.startswith("params_unique")}
 
 

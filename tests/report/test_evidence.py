@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -155,6 +156,45 @@ def test_replicates_are_remembered_on_disk(tmp_path: Path, monkeypatch: pytest.M
         again.summaries(draws, ["AP50"])
     other = video_draws(10, 50, 1)
     assert np.array_equal(again.summaries(other, ["AP"])["AP"], matches(0).summaries(other, ["AP"])["AP"])
+
+
+def test_a_remembered_evaluation_is_not_read(tmp_path: Path) -> None:
+    """Points, replicates and videos all come from the file beside it, in another process too."""
+    store = RunStore(tmp_path)
+    keys = [finish(store, 0), finish(store, 1)]
+    first = table_of(gather(store, keys, ("AP", "AP50")))
+    for pair in keys:
+        path = store.eval_dir(*pair) / "matches.npz"
+        times = path.stat()
+        path.write_bytes(b"not an archive")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    pd.testing.assert_frame_equal(table_of(gather(store, keys, ("AP", "AP50"))), first)
+
+
+def test_what_is_older_than_the_evaluation_is_computed_anew(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    keys = finish(store, 0)
+    first = table_of(gather(store, [keys], ("AP",)))
+    folder = store.eval_dir(*keys)
+    os.utime(folder / "bootstrap.npz", ns=(0, 0))
+    matches(1).save(folder / "matches.npz")
+    second = table_of(gather(store, [keys], ("AP",)))
+    assert second["measured"].iloc[0] == pytest.approx(100 * matches(1).summary()["AP"], abs=1e-3)
+    assert second["measured"].iloc[0] != first["measured"].iloc[0]
+
+
+def table_of(known: Evidence) -> pd.DataFrame:
+    table = ReportTable("p", "T1", "tiny", ("AP",), (ReportRow(0, "a", True),), ("clean",))
+    return table_frame(table, {(0, "clean"): known})
+
+
+def test_draws_are_told_apart_also_where_an_array_is_used_again(tmp_path: Path) -> None:
+    store = RunStore(tmp_path)
+    known = gather(store, [finish(store, 0)], ("AP",)).evaluations[0].sources["AP"].resampled
+    draws = video_draws(10, 50, 0).copy()
+    first = known.summaries(draws, ["AP"])["AP"].copy()
+    draws[:] = video_draws(10, 50, 1)
+    assert not np.array_equal(known.summaries(draws, ["AP"])["AP"], first)
 
 
 def store_counts(folder: Path, counts: MotCounts | HotaCounts, **changes: object) -> None:

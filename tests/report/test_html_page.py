@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pandas as pd
+from hand_made import DIAL
 
 from vislab.report.html_page import html_page
 from vislab.report.views import TableText, build_view
@@ -54,6 +56,12 @@ def test_cells(frame: pd.DataFrame, text: TableText) -> None:
     assert {len(row) for row in body} == {13} and len(body) == 6
     assert body[0][:2] == ["0", "Baseline"] and body[0][4] == "44.9" and body[0][5].startswith("31.0 ± 1.0 (3)[")
     assert "↑" in body[1][7]
+
+
+def test_best_is_bold_and_second_underlined(frame: pd.DataFrame, text: TableText) -> None:
+    page = html_page(build_view(frame, replace(text, ranks={(1, DIAL, "AP"): 1, (0, DIAL, "AP"): 2})))
+    assert "<b>51.7</b> ± 1.5 (3)<span" in page and "<u>31.0</u> ± 1.0 (3)<span" in page
+    assert page.count("<b>") == page.count("<u>") == 1
 
 
 def test_special_characters_are_escaped(frame: pd.DataFrame, text: TableText) -> None:

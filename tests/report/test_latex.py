@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hand_made import DIAL
 
 from vislab.report.latex import escape, latex
 from vislab.report.views import TableText, build_view
@@ -36,6 +38,13 @@ def test_numbers(frame: pd.DataFrame, text: TableText) -> None:
     assert r"failed$^{1}$" in found and r"$^{1}$ failed: the loss is not finite\par" in found
 
 
+def test_best_is_bold_and_second_underlined(frame: pd.DataFrame, text: TableText) -> None:
+    found = latex(build_view(frame, replace(text, ranks={(1, DIAL, "AP"): 1, (0, DIAL, "AP"): 2})))
+    assert r"\shortstack[r]{\textbf{51.7} $\pm$ 1.5 (3)\\{" in found
+    assert r"\shortstack[r]{\underline{31.0} $\pm$ 1.0 (3)\\{" in found
+    assert found.count(r"\textbf") == found.count(r"\underline") == 1
+
+
 def test_special_characters_are_escaped(frame: pd.DataFrame, text: TableText) -> None:
     found = latex(build_view(frame, text))
     assert r"Baseline \& more\_[x] \textless{}b\textgreater{}\textbar{}\$" in found
@@ -45,7 +54,8 @@ def test_special_characters_are_escaped(frame: pd.DataFrame, text: TableText) ->
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_compiles_as_it_is(frame: pd.DataFrame, text: TableText, tmp_path: Path) -> None:
-    (tmp_path / "table.tex").write_text(latex(build_view(frame, text)))
+    ranked = replace(text, ranks={(1, DIAL, "AP"): 1, (0, DIAL, "AP"): 2})
+    (tmp_path / "table.tex").write_text(latex(build_view(frame, ranked)))
     page = (
         r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
         r"\begin{document}\input{table.tex}\end{document}"

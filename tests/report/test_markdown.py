@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pandas as pd
+from hand_made import DIAL
 
 from vislab.report.markdown import escape, markdown
 from vislab.report.views import TableText, build_view
@@ -27,6 +29,14 @@ def test_numbers_stand_side_by_side(frame: pd.DataFrame, text: TableText) -> Non
     assert rows[2][4].strip() == "44.9"
     assert re.fullmatch(r"31\.0 ± 1\.0 \(3\) \[\d\d\.\d, \d\d\.\d\]", rows[2][5].strip())
     assert rows[3][7].strip().endswith("↑")
+
+
+def test_best_is_bold_and_second_underlined(frame: pd.DataFrame, text: TableText) -> None:
+    ranked = replace(text, ranks={(1, DIAL, "AP"): 1, (0, DIAL, "AP"): 2})
+    rows = table_rows(markdown(build_view(frame, ranked)))
+    assert rows[3][5].strip().startswith("**51.7** ± 1.5 (3) [")
+    assert rows[2][5].strip().startswith("<ins>31.0</ins> ± 1.0 (3) [")
+    assert rows[3][4].strip() == "46.4" and "**" not in "".join(rows[7]) and "<ins>" not in "".join(rows[7])
 
 
 def test_footnotes_are_numbered(frame: pd.DataFrame, text: TableText) -> None:

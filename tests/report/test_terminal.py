@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from hand_made import DIAL
 from rich.console import Console
 
 from vislab.report.terminal import print_view
@@ -42,3 +43,11 @@ def test_square_brackets_in_titles_are_no_markup(frame: pd.DataFrame, text: Tabl
     renamed = frame.assign(dataset=name)
     found = printed(renamed, replace(text, title=f"{name} table"), 200)
     assert f"{name} table" in found and found.count(name) >= 2
+
+
+def test_best_is_bold_and_second_underlined(frame: pd.DataFrame, text: TableText) -> None:
+    screen = io.StringIO()
+    ranked = build_view(frame, replace(text, ranks={(1, DIAL, "AP"): 1, (0, DIAL, "AP"): 2}))
+    print_view(ranked, Console(file=screen, width=200, force_terminal=True, color_system="standard"))
+    found = screen.getvalue()
+    assert found.count("\x1b[1m51.7\x1b[0m ± 1.5") == found.count("\x1b[4m31.0\x1b[0m ± 1.0") == 1

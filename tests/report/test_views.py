@@ -9,7 +9,17 @@ import pandas as pd
 from hand_made import CLEAN, DIAL, evaluation, evidence_of, report_table
 
 from vislab.report.frames import Evidence, ReportRow, table_frame
-from vislab.report.views import BETTER, UNRESOLVED, WORSE, TableText, View, build_view, format_measured
+from vislab.report.views import (
+    BETTER,
+    OPEN,
+    SINGLED_OUT,
+    UNRESOLVED,
+    WORSE,
+    TableText,
+    View,
+    build_view,
+    format_measured,
+)
 
 
 def cells(view: View, section: int, row: int) -> dict[tuple[str, str], object]:
@@ -55,6 +65,24 @@ def test_one_seed_is_said_to_say_nothing_about_training(text: TableText) -> None
         return any("one seed" in note for note in view.footnotes)
 
     assert warned(0.4) and not warned(0.4, 0.41, 0.42)
+
+
+def test_places_go_to_the_measured_cells_and_are_explained(frame: pd.DataFrame, text: TableText) -> None:
+    view = build_view(frame, replace(text, ranks={(1, DIAL, "AP"): 1, (0, DIAL, "AP"): 2}))
+    first, second = cells(view, 0, 1), cells(view, 0, 0)
+    assert (first["AP", "measured"].rank, second["AP", "measured"].rank) == (1, 2)  # type: ignore[attr-defined]
+    assert first["AP", "reported"].rank == first["AP50", "measured"].rank == 0  # type: ignore[attr-defined]
+    assert all(cell.rank == 0 for row in (0, 1) for cell in cells(view, 1, row).values())  # type: ignore[attr-defined]
+    assert SINGLED_OUT in view.footnotes and OPEN not in view.footnotes
+
+
+def test_no_place_is_said_where_there_is_a_choice(frame: pd.DataFrame, text: TableText) -> None:
+    def notes(frame: pd.DataFrame, ranks: dict | None) -> set[str]:
+        return {SINGLED_OUT, OPEN} & {*build_view(frame, replace(text, ranks=ranks)).footnotes}
+
+    assert notes(frame, {}) == {OPEN} and notes(frame, None) == set()
+    single = table_frame(report_table(datasets=(CLEAN,)), {(0, CLEAN): evidence_of(0.4, 0.5)})
+    assert notes(single, {}) == set() and notes(table_frame(report_table(), {}), {}) == set()
 
 
 def test_failed_cells_refer_to_one_footnote(frame: pd.DataFrame, text: TableText) -> None:

@@ -26,6 +26,7 @@ Shape letters: S runs, R replicates, V videos.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -123,13 +124,14 @@ def mean_and_std(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     return mean, float(values.std(ddof=1)) if len(values) > 1 else float("nan")
 
 
+@functools.lru_cache(maxsize=2)
 def video_draws(num_videos: int, replicates: int, seed: int) -> np.ndarray:
-    """How often each replicate drew each video: (R, V) int64, every row sums to V."""
-    if num_videos == 0:
-        return np.zeros((replicates, 0), np.int64)
-    drawn = _generator(seed, stream=0).integers(num_videos, size=(replicates, num_videos))
+    """How often each replicate drew each video: (R, V) int64, every row sums to V. Not to be written to."""
+    drawn = _generator(seed, stream=0).integers(max(num_videos, 1), size=(replicates, num_videos))
     cells = drawn + num_videos * np.arange(replicates)[:, None]
-    return np.bincount(cells.ravel(), minlength=replicates * num_videos).reshape(replicates, num_videos)
+    draws = np.bincount(cells.ravel(), minlength=replicates * num_videos).reshape(replicates, num_videos)
+    draws.setflags(write=False)
+    return draws
 
 
 def mean_over_drawn_runs(replicates: np.ndarray, seed: int, stream: int = 1) -> np.ndarray:

@@ -41,7 +41,7 @@ def error_costs(runs: Sequence[StoredRun], videos: LabelledVideos) -> ErrorCosts
     """Of evaluations on these videos. The first call for a run computes them, and leaves them in its folder."""
     known = [functools.partial(_breakdown, run, videos) for run in runs]
     sources = [
-        Remembered(load, run.eval_folder / "errors-bootstrap.npz", ERROR_TYPES)
+        Remembered(load, run.eval_folder / "matches.npz", run.eval_folder / "errors-bootstrap.npz", ERROR_TYPES)
         for load, run in zip(known, runs, strict=True)
     ]
     lost = {name: bootstrap(sources, name, bounds=_MOST) for name in ERROR_TYPES}

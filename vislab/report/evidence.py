@@ -30,12 +30,14 @@ VISIBILITY = dict(zip(("IoU_evident", "IoU_faint_near", "IoU_faint_alone"), GROU
 
 @dataclass
 class Remembered:
-    """An evaluation whose bootstrap replicates are kept in a file beside it, since they take a second each.
+    """An evaluation whose statistics are kept in a file beside it, since its bootstrap replicates take a second each.
 
-    load: reads the evaluation. path: where the replicates lie. batch: statistics that are computed together.
+    load: reads the evaluation; not called where everything is known. origin: a file of the evaluation; statistics that
+    are older than it do not count. path: where they lie. batch: statistics that are computed together.
     """
 
     load: Callable[[], Resampled]
+    origin: Path
     path: Path
     batch: Sequence[str]
 
@@ -43,29 +45,38 @@ class Remembered:
     def source(self) -> Resampled:
         return self.load()
 
-    @property
+    @functools.cached_property
     def video_ids(self) -> np.ndarray:
-        return self.source.video_ids
+        known = self._known.get("video_ids")
+        return self.source.video_ids if known is None else known
 
     def summaries(self, video_weights: np.ndarray | None, names: Sequence[str]) -> dict[str, np.ndarray]:
         """As the evaluation's own; see `Resampled`."""
-        if video_weights is None:
-            return self.source.summaries(None, names)
-        draws = hashlib.sha256(np.ascontiguousarray(video_weights).tobytes()).hexdigest()[:16]
+        draws = "once" if video_weights is None else _digest(video_weights)
         if any(f"{draws} {name}" not in self._known for name in names):
             batch = tuple(dict.fromkeys([*names, *self.batch]))
             found = self.source.summaries(video_weights, batch)
-            self._known.update({f"{draws} {name}": found[name] for name in batch})
+            self._known.update({f"{draws} {name}": found[name] for name in batch}, video_ids=self.source.video_ids)
             with atomic_path(self.path) as temporary, temporary.open("wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **self._known)
         return {name: self._known[f"{draws} {name}"] for name in names}
 
     @functools.cached_property
     def _known(self) -> dict[str, np.ndarray]:
-        if not self.path.exists():
+        if not self.path.exists() or self.path.stat().st_mtime_ns < self.origin.stat().st_mtime_ns:
             return {}
         with np.load(self.path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
+
+
+_digested: list[tuple[np.ndarray, str]] = []  # the array that was last asked about, for it is asked about many times
+
+
+def _digest(video_weights: np.ndarray) -> str:
+    if not _digested or _digested[0][0] is not video_weights or video_weights.flags.writeable:
+        name = hashlib.sha256(np.ascontiguousarray(video_weights).tobytes()).hexdigest()[:16]
+        _digested[:] = [(video_weights, name)]
+    return _digested[0][1]
 
 
 def gather(store: RunStore, keys: Iterable[tuple[str, str]], metrics: Sequence[str]) -> Evidence:
@@ -93,7 +104,8 @@ def noted_failures(folders: Iterable[Path]) -> list[str]:
 
 def _evaluation(result: dict[str, Any], folder: Path, metrics: Sequence[str]) -> Evaluation:
     wanted = [metric for metric in metrics if metric in STATISTICS]
-    matches = Remembered(functools.partial(Matches.load, folder / "matches.npz"), folder / "bootstrap.npz", wanted)
+    path = folder / "matches.npz"
+    matches = Remembered(functools.partial(Matches.load, path), path, folder / "bootstrap.npz", wanted)
     sources = {metric: Source(matches, metric) for metric in dict.fromkeys(["AP", *wanted])}
     if (folder / "visibility.npz").exists():
         visibility = _read_visibility(folder / "visibility.npz")

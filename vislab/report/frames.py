@@ -112,6 +112,16 @@ def compared_metric(name: str) -> str | None:
     return name.removesuffix(_DIFFERENCE) if name.endswith(_DIFFERENCE) else None
 
 
+def common_seeds(here: Evidence, there: Evidence, metric: str) -> list[tuple[Evaluation, Evaluation]]:
+    """The evaluations of the seeds that two rows have the metric of, side by side."""
+    return [
+        (ours, theirs)
+        for ours in here.evaluations
+        for theirs in there.evaluations
+        if ours.seed == theirs.seed and metric in ours.sources and metric in theirs.sources
+    ]
+
+
 def table_frame(table: ReportTable, evidence: Mapping[tuple[int, str], Evidence]) -> pd.DataFrame:
     """The frame of a table with the columns `COLUMNS`. evidence: (row index, data set) -> what is known."""
     common = {
@@ -209,7 +219,7 @@ def _metric_line(row: ReportRow, metric: str, dataset: str, known: Evidence) -> 
         "n": len(having),
         "ci_low": _in_units(metric, estimate.ci_low),
         "ci_high": _in_units(metric, estimate.ci_high),
-        **_keys(having, metric),
+        **cell_keys(having, metric),
     }
 
 
@@ -222,12 +232,7 @@ def _difference_line(
     here = evidence.get((row.index, dataset), Evidence())
     there = evidence.get((row.baseline, dataset), Evidence())
     line = {"metric": difference_of(metric), "reported": reported, "dataset": dataset}
-    pairs = [
-        (a, b)
-        for a in here.evaluations
-        for b in there.evaluations
-        if a.seed == b.seed and metric in a.sources and metric in b.sources
-    ]
+    pairs = common_seeds(here, there, metric)
     if not pairs:
         return line | {"status": "failed" if "failed" in (here.status, there.status) else "not-run"}
     ours, theirs = ([evaluation.sources[metric].resampled for evaluation in side] for side in zip(*pairs, strict=True))
@@ -240,17 +245,17 @@ def _difference_line(
         "n": len(pairs),
         "ci_low": _in_units(metric, found.ci_low),
         "ci_high": _in_units(metric, found.ci_high),
-        **_keys([a for a, _ in pairs], metric),
+        **cell_keys([a for a, _ in pairs], metric),
     }
 
 
 def _cost_line(metric: str, dataset: str, known: Evidence) -> dict[str, Any]:
     mean, std = mean_and_std([evaluation.costs.get(metric, math.nan) for evaluation in known.evaluations])
     numbers = {"measured": _rounded(mean), "std": _rounded(std), "n": len(known.evaluations)}
-    return {"metric": metric, "dataset": dataset, "status": "measured", **numbers, **_keys(known.evaluations)}
+    return {"metric": metric, "dataset": dataset, "status": "measured", **numbers, **cell_keys(known.evaluations)}
 
 
-def _keys(evaluations: Sequence[Evaluation], metric: str = "") -> dict[str, str]:
+def cell_keys(evaluations: Sequence[Evaluation], metric: str = "") -> dict[str, str]:
     """The keys of all seeds, separated by spaces; of a metric, those of the evaluations that it comes from."""
     return {
         "train_key": " ".join(evaluation.train_key for evaluation in evaluations),

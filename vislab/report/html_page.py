@@ -5,9 +5,11 @@ from __future__ import annotations
 from html import escape
 from itertools import groupby
 
+from vislab.report.ranking import BEST, SECOND
 from vislab.report.views import BETTER, UNRESOLVED, WORSE, Cell, Section, View
 
 _MARK_CLASS = {BETTER: "better", WORSE: "worse", UNRESOLVED: "open"}
+_RANKED = {BEST: "<b>{}</b>", SECOND: "<u>{}</u>"}
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #6a737d; --rule: #d0d7de; --band: #f6f8fa; --paper: #fff;
@@ -106,7 +108,7 @@ def _section(section: Section, view: View) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    value = escape(cell.head())
+    value = _RANKED.get(cell.rank, "{}").format(escape(cell.value)) + escape(cell.rest())
     if cell.note:
         value = f'<span class="absent">{value}</span><sup>{cell.note}</sup>'
     mark = f' <span class="{_MARK_CLASS[cell.mark]}">{cell.mark}</span>' if cell.mark else ""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from vislab.report.frames import COSTS
+from vislab.report.ranking import BEST, SECOND
 from vislab.report.views import BETTER, UNRESOLVED, WORSE, Cell, Column, View
 
 _SPECIAL = {
@@ -16,6 +17,7 @@ _SPECIAL = {
     "²": r"$^2$", "·": r"$\cdot$", "→": r"$\rightarrow$", "≤": r"$\leq$", "≥": r"$\geq$", "λ": r"$\lambda$",
     BETTER: r"$\uparrow$", WORSE: r"$\downarrow$", UNRESOLVED: r"$\approx$",
 }  # fmt: skip
+_RANKED = {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}
 
 
 def latex(view: View) -> str:
@@ -79,7 +81,8 @@ def _cell(cell: Cell) -> str:
     """The number, and its interval below it, where there is room."""
     note = f"$^{{{cell.note}}}$" if cell.note else ""
     mark = f" {escape(cell.mark)}" if cell.mark else ""
-    head = _number(cell.head()) + note + mark
+    value = _RANKED.get(cell.rank, "%s") % _number(cell.value)
+    head = " ".join(part for part in (value, _number(cell.rest())) if part) + note + mark
     return rf"\shortstack[r]{{{head}\\{{\tiny {_number(cell.interval)}}}}}" if cell.interval else head
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+from vislab.report.ranking import BEST, SECOND
 from vislab.report.views import Cell, Column, View
+
+_RANKED = {BEST: "**{}**", SECOND: "<ins>{}</ins>"}  # GitHub drops <u>
 
 
 def markdown(view: View) -> str:
@@ -40,4 +43,5 @@ def _head(column: Column) -> str:
 
 def _cell(cell: Cell) -> str:
     note = f"<sup>{cell.note}</sup>" if cell.note else ""
-    return " ".join(part for part in (f"{cell.head()}{note}", cell.interval, cell.mark) if part)
+    head = _RANKED.get(cell.rank, "{}").format(cell.value) + cell.rest()
+    return " ".join(part for part in (f"{head}{note}", cell.interval, cell.mark) if part)

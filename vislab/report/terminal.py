@@ -11,9 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vislab.report.ranking import BEST, SECOND
 from vislab.report.views import BETTER, UNRESOLVED, WORSE, Cell, Section, View
 
 _MARK_STYLE = {BETTER: "bold green", WORSE: "bold red", UNRESOLVED: "dim"}
+_RANK_STYLE = {BEST: "bold", SECOND: "underline"}
 _SMALLEST_LABEL = 24
 
 
@@ -65,7 +67,7 @@ def _table(section: Section, view: View, columns: Sequence[int], heading: str) -
 
 
 def _cell(cell: Cell) -> Text:
-    text = Text(cell.head())
+    text = Text().append(cell.value, style=_RANK_STYLE.get(cell.rank, "")).append(cell.rest())
     if cell.note:
         text.append(f" {cell.note}", style="dim")
     if cell.mark:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -46,6 +46,14 @@ HEADINGS = {
 _DIGITS = {"_M": 2, "GFLOPs": 2, "MFLOPs": 2, "GFLOPs_attention": 2, "_GiB": 2, "_hours": 3, "_frame": 0, "_dims": 0}
 BETTER, WORSE, UNRESOLVED = "↑", "↓", "≈"
 NOTHING = "–"
+SINGLED_OUT = (
+    "Bold: better than every other row measured on the same data; underlined: better than every other but that one. "
+    "Each comparison is paired, over two seeds or more, and its 95 % interval leaves out zero."
+)
+OPEN = (
+    "No row is in bold: none is better than every other one by a paired 95 % interval over two seeds or more that "
+    "leaves out zero."
+)
 
 
 @dataclass(frozen=True)
@@ -53,13 +61,15 @@ class TableText:
     """The words around a table.
 
     title: one line. footnotes: below it, in order. reasons: (row index, data set) -> why there is no number, from a
-    row that was not run or failed. headings: data set -> what it is there for ("dial", "control").
+    row that was not run or failed. headings: data set -> what it is there for ("dial", "control"). ranks: (row index,
+    data set, metric) -> place, as `ranking.ranks` finds it; None where nobody looked for the best rows.
     """
 
     title: str
     footnotes: tuple[str, ...] = ()
     reasons: Mapping[tuple[int, str], str] = field(default_factory=dict)
     headings: Mapping[str, str] = field(default_factory=dict)
+    ranks: Mapping[tuple[int, str, str], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +88,7 @@ class Cell:
     """value as text; spread is its standard deviation, count its number of seeds, interval its 95 % interval.
 
     mark: whether the data support a difference. note: number of the footnote that explains the value, 0 for none.
+    rank: 1 for the best row, to be set in bold, 2 for the second, underlined; 0 for the others and where it is open.
     """
 
     value: str
@@ -86,11 +97,15 @@ class Cell:
     interval: str = ""
     mark: str = ""
     note: int = 0
+    rank: int = 0
+
+    def rest(self) -> str:
+        """What follows the value: " ± 1.1 (3)"."""
+        return (f" ± {self.spread}" if self.spread else "") + self.count
 
     def head(self) -> str:
         """Value with its spread and count: "32.0 ± 1.1 (3)"."""
-        spread = f" ± {self.spread}" if self.spread else ""
-        return f"{self.value}{spread}{self.count}"
+        return self.value + self.rest()
 
 
 @dataclass(frozen=True)
@@ -151,7 +166,10 @@ def build_view(frame: pd.DataFrame, text: TableText) -> View:
             cells = []
             for column in columns:
                 record = records.get((row, column.metric, dataset)) or records.get((row, column.metric, ""))
-                cells.append(_cell(record, column, text.reasons.get((row, dataset), ""), notes))
+                cell = _cell(record, column, text.reasons.get((row, dataset), ""), notes)
+                if column.sub != "reported":
+                    cell = replace(cell, rank=(text.ranks or {}).get((row, dataset, column.metric), 0))
+                cells.append(cell)
             lines.append(Line(row, label, tuple(cells)))
         about = text.headings.get(dataset)
         sections.append(Section(f"{dataset} ({about})" if about else dataset, tuple(lines)))
@@ -244,6 +262,8 @@ def _general_notes(frame: pd.DataFrame, text: TableText) -> tuple[str, ...]:
             f"{name}: {BETTER} better and {WORSE} worse than the baseline row, as the paired "
             f"interval supports; {UNRESOLVED} not resolved by these data."
         )
+    if text.ranks is not None and _several_rows(frame[measured]):
+        notes.append(SINGLED_OUT if text.ranks else OPEN)
     if (measured & (frame["n"] == 1)).any():
         notes.append(
             "With one seed (1) intervals and marks are about these trained models on other videos; another training "
@@ -252,3 +272,8 @@ def _general_notes(frame: pd.DataFrame, text: TableText) -> tuple[str, ...]:
     if (frame["status"] == "reported-only").any():
         notes.append(f"{NOTHING} measured: a number that the paper took from elsewhere, shown as reported.")
     return tuple(notes)
+
+
+def _several_rows(measured: pd.DataFrame) -> bool:
+    """Whether there are two rows to choose a best one from, in any column."""
+    return bool((measured.groupby(["metric", "dataset"])["row"].nunique() > 1).any())
