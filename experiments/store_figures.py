@@ -106,7 +106,12 @@ def _by_dataset(frame: pd.DataFrame, store: RunStore) -> Mapping[str, list[Group
         found.setdefault(group.dataset, []).append(group)
         for run in group.runs:
             if run.result is None:
-                raise UserError(f"{store.root}: has no evaluation {run.eval_key} of run {run.train_key} any more")
+                first = frame.iloc[0]
+                raise UserError(
+                    f"{store.root}: has no evaluation {run.eval_key} of run {run.train_key}, which is behind "
+                    f"{group.label} of {_name(frame)} in the reports; make it with: reproduce_table.py {_name(frame)} "
+                    f"--scale {first['scale']} --seeds {len(group.runs)}, or give the store that has it as --runs"
+                )
     if not found:
         raise UserError(f"no row of {_name(frame)} is measured; run it with reproduce_table.py")
     return found

@@ -110,7 +110,9 @@ def test_a_table_without_any_run(folders: list[str], tmp_path: Path, capsys: pyt
 def test_runs_that_are_gone_are_named(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "runs" / "trainb" / "eval" / "eval" / "result.json").unlink()
     assert main(["taformer", "curves", "--table", "T3", *folders]) == 2
-    assert "has no evaluation eval of run trainb any more" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "has no evaluation eval of run trainb, which is behind" in error
+    assert "make it with: reproduce_table.py" in error
 
 
 def test_benchmarks_are_drawn_beside_their_files(
