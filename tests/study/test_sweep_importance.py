@@ -72,3 +72,8 @@ def test_other_spaces_are_judged_by_what_good_trials_share() -> None:
     equal = study_of(points, [[1.0]] * 60)
     assert importances(equal, NAMES, equal.trials)[0] == [{}]
     assert importances(study, NAMES, study.trials[:2])[0] in ([{}], [{"a": 100.0}])
+
+
+def test_a_single_axis_has_no_share() -> None:
+    study = study_of([{"a": a, "b": "x"} for a in range(3)], [[1.0, 0.0], [2.0, 1.0], [5.0, 2.0]])
+    assert importances(study, ("a",), study.trials) == ([{}, {}], "")

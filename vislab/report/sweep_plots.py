@@ -60,8 +60,8 @@ def write_sweep_plots(sweep: Sweep, folder: Path) -> list[Path]:
     """Write every figure that the trials have numbers for, as NAME.pdf and NAME.png; equal input, equal bytes.
 
     OBJECTIVE_by_AXIS: with 95 % intervals, and lines where another axis has few values. GAIN_by_COST: with the Pareto
-    front. OBJECTIVE_AXIS_AXIS: heat maps. importances, parallel_coordinates. Raises UserError for what cannot be
-    written.
+    front. OBJECTIVE_AXIS_AXIS: heat maps. importances and parallel_coordinates of two axes or more. Raises UserError
+    for what cannot be written.
     """
     written = []
     for name, draw in _figures(sweep):
@@ -83,7 +83,7 @@ def missing_sweep_plots(sweep: Sweep) -> list[str]:
     if "heat" not in names:
         reasons.append(f"heat maps: need two axes with 2 to {_MOST_CELLS} values each")
     if "importances" not in names:
-        reasons.append("importances: too few different trials")
+        reasons.append("importances: need two axes and enough different trials")
     return reasons
 
 
@@ -107,7 +107,7 @@ def _figures(sweep: Sweep) -> Iterator[tuple[str, Callable[[Figure], None]]]:
         yield name, partial(_draw_heat, trials=trials, quantity=quantity, axes=(first, second))
     if any(sweep.importances.values()):
         yield "importances importances", partial(_draw_importances, sweep=sweep)
-    if varied:
+    if len(varied) > 1:
         yield "parallel parallel_coordinates", partial(_draw_parallel, sweep=sweep, axes=varied)
 
 

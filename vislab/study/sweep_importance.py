@@ -22,8 +22,10 @@ def importances(study: Study, names: Sequence[str], trials: Sequence[FrozenTrial
 
     Where the complete trials fill a grid, once each: how the variance divides among the axes alone and what only their
     combinations explain. Elsewhere PED-ANOVA (Watanabe et al., IJCAI 2023): what the best quarter of the trials has in
-    common. Empty where there are too few trials.
+    common. Empty where there are too few trials, and of a single axis, which decides everything.
     """
+    if len(names) < 2:
+        return [{} for _ in study.directions], ""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     points = [trial.params for trial in complete]
     if fills_grid(points, names):
