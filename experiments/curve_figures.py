@@ -11,7 +11,7 @@ import taformer
 import tevit
 from figures import TableFigure
 
-from vislab.report.knob_plots import draw_knob
+from vislab.report.figures.knob_plots import draw_knob
 from vislab.study.declare import Table
 
 _TRACKED = ("AP", "AP50", "AP75", "IDF1", "MOTA", "IDs")

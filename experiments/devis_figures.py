@@ -17,7 +17,7 @@ from torch import Tensor
 from vislab.blocks.attended_points import AttendedPoints
 from vislab.models.devis import Devis
 from vislab.ops.boxes import box_cxcywh_to_xyxy, generalized_box_iou_pairwise
-from vislab.report.sampling_figures import FrameSamples, QueryView, draw_references, draw_samples
+from vislab.report.figures.sampling_figures import FrameSamples, QueryView, draw_references, draw_samples
 from vislab.structures import Batch
 
 _QUERIES_OF_FRAMES = 3  # Fig. 2 shows the queries of the first three frames

@@ -37,12 +37,12 @@ from vislab.metrics.identity_events import (
 )
 from vislab.metrics.inputs import Instance
 from vislab.records import RunStore
-from vislab.report.chosen_runs import one_video, run_of_seed, shared_videos
-from vislab.report.labelled_videos import LabelledVideos
-from vislab.report.stored_runs import Group
-from vislab.report.track_strips import Strip, StripRow, draw_strips, identity_tracks
-from vislab.report.tracks import Track
-from vislab.report.video_panels import predictions
+from vislab.report.figures.track_strips import Strip, StripRow, draw_strips, identity_tracks
+from vislab.report.runs.chosen_runs import one_video, run_of_seed, shared_videos
+from vislab.report.runs.labelled_videos import LabelledVideos
+from vislab.report.runs.stored_runs import Group
+from vislab.report.runs.video_panels import predictions
+from vislab.report.videos.tracks import Track
 
 _FRAMES = 6
 _NAMES = ("Mask2Former-VIS", "IFR")

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table as ScreenTable
 from rich.text import Text
 
-from vislab.report.files import read_table, table_path
-from vislab.report.frames import COSTS
+from vislab.report.tables.files import read_table, table_path
+from vislab.report.tables.frames import COSTS
 from vislab.study.declare import SCALES, Paper, Row, Table
 
 EXPLANATION = (

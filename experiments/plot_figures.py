@@ -55,9 +55,9 @@ from vislab.engine.saved_model import model_of_weights
 from vislab.errors import UserError
 from vislab.models.official import load_official
 from vislab.records import RunStore
-from vislab.report.benchmark_plots import draw_benchmark, read_benchmark
-from vislab.report.files import read_table, table_path
-from vislab.report.style import PLOT, write_figure
+from vislab.report.figures.benchmark_plots import draw_benchmark, read_benchmark
+from vislab.report.figures.style import PLOT, write_figure
+from vislab.report.tables.files import read_table, table_path
 from vislab.study.declare import SCALES, Paper, Row, Table, apply_changes
 from vislab.study.plan import dataset_label, on_dataset, plan_table
 
@@ -68,7 +68,7 @@ PAPERS: dict[str, tuple[Paper, Declared]] = {
     "ifr": (ifr.PAPER, {**CURVES["ifr"], **ifr_figures.FIGURES}),
     "devis": (devis.PAPER, devis_figures.FIGURES),
     "tevit": (tevit.PAPER, CURVES["tevit"]),
-    "refinevis": (refinevis.PAPER, CURVES["refinevis"] | refinevis_figures.FIGURES),
+    "refinevis": (refinevis.PAPER, {**CURVES["refinevis"], **refinevis_figures.FIGURES}),
 }
 
 

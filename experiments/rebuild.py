@@ -10,9 +10,9 @@ from tables import Assembled, asked_families, assemble
 
 from vislab.errors import UserError
 from vislab.records import RunStore
-from vislab.report import agreement
-from vislab.report.files import csv_text, read_table, table_path, write_table
-from vislab.report.stored_runs import StoredRun
+from vislab.report.runs.stored_runs import StoredRun
+from vislab.report.tables import agreement
+from vislab.report.tables.files import csv_text, read_table, table_path, write_table
 from vislab.study.declare import Paper, Table
 from vislab.study.plan import dataset_label, plan_table
 

@@ -26,7 +26,7 @@ from vislab.engine.infer import predict_video
 from vislab.engine.progress import TerminalWatcher, Watcher
 from vislab.errors import UserError
 from vislab.metrics.inputs import Instance, load_json, read_ground_truth, read_results
-from vislab.report.refinement_figures import RefinedObject, draw_refinement
+from vislab.report.figures.refinement_figures import RefinedObject, draw_refinement
 
 _FRAMES = 6  # of an object
 

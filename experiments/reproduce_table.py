@@ -48,12 +48,12 @@ from vislab.engine.log_sinks import checked_sinks
 from vislab.engine.progress import TerminalWatcher
 from vislab.errors import UserError
 from vislab.records import RunStore
-from vislab.report import agreement
-from vislab.report.files import write_table
-from vislab.report.frames import TRACKING
-from vislab.report.run_report import write_table_report
-from vislab.report.terminal import print_view
-from vislab.report.views import View, build_view
+from vislab.report.runs.run_report import write_table_report
+from vislab.report.tables import agreement
+from vislab.report.tables.files import write_table
+from vislab.report.tables.frames import TRACKING
+from vislab.report.tables.terminal import print_view
+from vislab.report.tables.views import View, build_view
 from vislab.study.declare import SCALES, Paper, Table
 from vislab.study.display import display_for
 from vislab.study.launch import Outcome, launch

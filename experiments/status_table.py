@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 from listing import num_runs
 
-from vislab.report.files import read_table, table_path
-from vislab.report.frames import COSTS
+from vislab.report.tables.files import read_table, table_path
+from vislab.report.tables.frames import COSTS
 from vislab.study.declare import SCALES, Paper, Table
 
 NAMES = {"taformer": "TAFormer", "ifr": "IFR", "devis": "DeVIS", "tevit": "TeViT", "refinevis": "RefineVIS"}

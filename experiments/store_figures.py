@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 
 from vislab.errors import UserError
 from vislab.records import RunStore
-from vislab.report.cost_plots import draw_costs
-from vislab.report.error_costs import draw_error_costs, error_costs
-from vislab.report.labelled_videos import labelled_videos
-from vislab.report.run_page import training_series
-from vislab.report.run_report import groups_of_table
-from vislab.report.stored_runs import Group
-from vislab.report.table_overlays import draw_table_overlays
-from vislab.report.training_curves import draw_losses
+from vislab.report.figures.cost_plots import draw_costs
+from vislab.report.figures.table_overlays import draw_table_overlays
+from vislab.report.figures.training_curves import draw_losses
+from vislab.report.runs.error_costs import draw_error_costs, error_costs
+from vislab.report.runs.labelled_videos import labelled_videos
+from vislab.report.runs.run_page import training_series
+from vislab.report.runs.run_report import groups_of_table
+from vislab.report.runs.stored_runs import Group
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import pandas as pd
 from status_table import NAMES
 
 from vislab.records import write_text
-from vislab.report import agreement
-from vislab.report.files import read_table, table_path
-from vislab.report.frames import COSTS, compared_metric, difference_of
-from vislab.report.html_page import html_page
-from vislab.report.markdown import markdown
-from vislab.report.views import NOTHING, Cell, Column, Line, Section, TableText, View, build_view
+from vislab.report.tables import agreement
+from vislab.report.tables.files import read_table, table_path
+from vislab.report.tables.frames import COSTS, compared_metric, difference_of
+from vislab.report.tables.html_page import html_page
+from vislab.report.tables.markdown import markdown
+from vislab.report.tables.views import NOTHING, Cell, Column, Line, Section, TableText, View, build_view
 from vislab.study.declare import Paper, Row, Table
 
 _AGREEMENT = (

@@ -18,9 +18,9 @@ from vislab.metrics.numbers import bounds
 from vislab.metrics.statistics import bootstrap, mean_and_std
 from vislab.models.presets import ModelConfig
 from vislab.records import RunStore
-from vislab.report.evidence import gather
-from vislab.report.frames import TRACKING
-from vislab.report.sweep_frame import Quantity
+from vislab.report.sweeps.sweep_frame import Quantity
+from vislab.report.tables.evidence import gather
+from vislab.report.tables.frames import TRACKING
 from vislab.study.sweep_run import Measured
 
 QUANTITIES = (

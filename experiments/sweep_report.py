@@ -12,9 +12,9 @@ from sweep_numbers import NOTES, QUANTITIES
 from sweep_setup import Setup
 from tables import NOT_COMPARABLE
 
-from vislab.report.sweep_files import best_rows, write_sweep
-from vislab.report.sweep_frame import TrialRecord, sweep_frame
-from vislab.report.sweep_plots import Axis, Sweep
+from vislab.report.sweeps.sweep_files import best_rows, write_sweep
+from vislab.report.sweeps.sweep_frame import TrialRecord, sweep_frame
+from vislab.report.sweeps.sweep_plots import Axis, Sweep
 from vislab.study.plan import dataset_label
 from vislab.study.sweep_importance import importances
 from vislab.study.sweep_queue import OUTCOME, TrialQueue

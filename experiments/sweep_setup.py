@@ -12,7 +12,7 @@ from sweep_numbers import measurer, needs_runs, quantities, tracking_needed
 from vislab.engine.config import RunConfig, TrainConfig
 from vislab.errors import UserError
 from vislab.records import RunStore
-from vislab.report.sweep_frame import Quantity
+from vislab.report.sweeps.sweep_frame import Quantity
 from vislab.study.declare import Dimension, Paper
 from vislab.study.plan import dataset_label, initial_weights, on_dataset
 from vislab.study.sweep_queue import TOTAL, Rules

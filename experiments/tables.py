@@ -13,8 +13,8 @@ from vislab.engine.evaluate import Untracked, add_tracking
 from vislab.engine.progress import Watcher
 from vislab.metrics.frame_overlap import MATCH_IOU, SCORE_THRESHOLD
 from vislab.records import RunStore
-from vislab.report.agreement import Agreement, agreements, sentence
-from vislab.report.evidence import (
+from vislab.report.tables.agreement import Agreement, agreements, sentence
+from vislab.report.tables.evidence import (
     RUN_NUMBERS,
     fill_run_numbers,
     gather,
@@ -22,9 +22,9 @@ from vislab.report.evidence import (
     run_devices,
     tracking_counts,
 )
-from vislab.report.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
-from vislab.report.ranking import ranks
-from vislab.report.views import TableText, heading
+from vislab.report.tables.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
+from vislab.report.tables.ranking import ranks
+from vislab.report.tables.views import TableText, heading
 from vislab.study.declare import Paper, Row, Table
 from vislab.study.plan import PlannedRun
 

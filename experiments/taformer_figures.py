@@ -26,9 +26,9 @@ from vislab.errors import UserError
 from vislab.losses.criterion import CriterionConfig
 from vislab.metrics.embeddings import nearest_is_same, silhouette
 from vislab.models.seqformer import SeqFormer
-from vislab.report.embedding_figures import EmbeddingPlane, draw_planes
-from vislab.report.embedding_plane import tsne_plane
-from vislab.report.feature_figures import MappedQuantity, draw_feature_maps
+from vislab.report.figures.embedding_figures import EmbeddingPlane, draw_planes
+from vislab.report.figures.embedding_plane import tsne_plane
+from vislab.report.figures.feature_figures import MappedQuantity, draw_feature_maps
 
 _FRAMES = 6  # of Fig. 5
 _VIDEOS = 20  # held-out ones that numbers are means over

@@ -137,7 +137,7 @@ def test_evaluate_interrupted(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vislab.report.evaluate.evaluations", interrupt)
+    monkeypatch.setattr("vislab.report.evaluation.evaluate.evaluations", interrupt)
     assert main(["evaluate", *files]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 

@@ -19,7 +19,7 @@ from vislab.data.sampling import SamplingConfig
 from vislab.engine.config import EvalConfig, RunConfig, TrainConfig
 from vislab.losses.criterion import CriterionConfig
 from vislab.models.presets import PRESETS
-from vislab.report.video_overlays import OverlayArtist
+from vislab.report.videos.video_overlays import OverlayArtist
 from vislab.stitching import ClipInferenceConfig
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vislab.engine.predict import VideoPredictor
     from vislab.engine.saved_model import SavedModel
     from vislab.metrics.inputs import GroundTruth, Instance
-    from vislab.report.show import Clip, Drawing
+    from vislab.report.videos.show import Clip, Drawing
 
 FORMATTER = argparse.RawDescriptionHelpFormatter
 BENCHMARK = Path(__file__).resolve().parents[1] / "kernels" / "deform_attn" / "bench"
@@ -318,7 +318,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _evaluate_files(options: argparse.Namespace) -> None:
     from vislab.metrics.evaluation import Plan, checked_metrics
     from vislab.metrics.measure import Settings
-    from vislab.report.evaluate import Outputs, evaluate_files
+    from vislab.report.evaluation.evaluate import Outputs, evaluate_files
 
     names = checked_metrics([name.strip() for name in options.metrics.split(",") if name.strip()])
     settings = Settings(names, options.score_threshold, class_agnostic=not options.class_aware, areas=options.areas)
@@ -331,7 +331,7 @@ def _evaluate_files(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from vislab.report.run_report import write_run_report
+    from vislab.report.runs.run_report import write_run_report
 
     console = Console(stderr=True)
     with console.status("") as status:
@@ -351,9 +351,9 @@ def _predict(options: argparse.Namespace) -> int:
 def _predict_video(options: argparse.Namespace) -> None:
     from vislab.engine.infer import results_of
     from vislab.records import write_json
-    from vislab.report.frame_bar import frame_bar
-    from vislab.report.video_files import check_place, check_video_place, write_overlays
-    from vislab.report.video_overlays import OverlayArtist
+    from vislab.report.videos.frame_bar import frame_bar
+    from vislab.report.videos.video_files import check_place, check_video_place, write_overlays
+    from vislab.report.videos.video_overlays import OverlayArtist
 
     check_video_place(options.out)
     if options.json is not None:
@@ -441,7 +441,7 @@ def _show(options: argparse.Namespace) -> int:
     from vislab.data import DatasetConfig, load_dataset
     from vislab.data.excerpt import excerpt, find_videos
     from vislab.metrics.inputs import load_json, read_ground_truth, read_results
-    from vislab.report.show import Drawing, write_animation, write_sheets
+    from vislab.report.videos.show import Drawing, write_animation, write_sheets
 
     drawing = Drawing(options.frames, options.scale, options.min_score)
     shape = (options.height, options.width, options.length, options.num_categories, options.seed)
@@ -492,8 +492,8 @@ def load_benchmark(kernel: str = "deform_attn") -> ModuleType:
 def _clip(
     dataset: VideoDataset, index: int, truth: GroundTruth, results: list[Instance] | None, drawing: Drawing
 ) -> Clip:
-    from vislab.report.show import Clip
-    from vislab.report.tracks import predicted_tracks, true_tracks
+    from vislab.report.videos.show import Clip
+    from vislab.report.videos.tracks import predicted_tracks, true_tracks
 
     info = dataset.info(index)
     labelled = true_tracks(truth, info.id)

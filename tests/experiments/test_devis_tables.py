@@ -13,7 +13,7 @@ from fake_launcher import FakeLauncher
 from reproduce_table import main
 from scales import CLEAN
 
-from vislab.report.files import read_table, table_path
+from vislab.report.tables.files import read_table, table_path
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ from vislab.engine.warm_start import warm_start
 from vislab.models.mask2former_presets import IFR_BACKBONES
 from vislab.models.presets import ifr as ifr_model
 from vislab.models.presets import mask2former_vis
-from vislab.report.files import read_table, table_path
-from vislab.report.frames import TRACKING
+from vislab.report.tables.files import read_table, table_path
+from vislab.report.tables.frames import TRACKING
 from vislab.study.declare import SCALES, Table
 
 PAPER = ifr.PAPER

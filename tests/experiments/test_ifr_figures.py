@@ -19,9 +19,9 @@ from vislab.config import to_dict
 from vislab.data import DatasetConfig, load_dataset
 from vislab.errors import UserError
 from vislab.records import RunStore, write_json
-from vislab.report.files import csv_text
-from vislab.report.frames import COLUMNS
-from vislab.report.track_strips import Strip
+from vislab.report.figures.track_strips import Strip
+from vislab.report.tables.files import csv_text
+from vislab.report.tables.frames import COLUMNS
 
 DATA = DatasetConfig("synthetic-ytvis19+objects=2", num_videos=6, height=64, width=96, length=10, num_categories=4)
 NAME = DATA.name

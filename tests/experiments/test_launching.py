@@ -18,7 +18,7 @@ from fake_launcher import FakeLauncher
 from sweep_launcher import FakeLaunchFrom
 
 from vislab.errors import UserError
-from vislab.report import sweep_files
+from vislab.report.sweeps import sweep_files
 from vislab.study import slurm_sweep, sweep_run
 from vislab.study.slurm import Resources, Submission, TaskState
 from vislab.study.slurm_task import ScriptTask

@@ -10,9 +10,9 @@ import taformer
 from listing import duration, num_runs, num_trainings, print_list, status
 from rich.console import Console
 
-from vislab.report.files import table_path, write_table
-from vislab.report.frames import Evidence, ReportRow, ReportTable, table_frame
-from vislab.report.views import TableText
+from vislab.report.tables.files import table_path, write_table
+from vislab.report.tables.frames import Evidence, ReportRow, ReportTable, table_frame
+from vislab.report.tables.views import TableText
 
 
 def report(tmp_path: Path) -> Path:

@@ -58,7 +58,9 @@ def test_a_table_without_finished_runs_has_no_page(
 def test_the_page_of_a_table_is_written_beside_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: FakeLauncher, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vislab.report.run_report.run_page", lambda view, groups, *_: f"{view.title}: {len(groups)}\n")
+    monkeypatch.setattr(
+        "vislab.report.runs.run_report.run_page", lambda view, groups, *_: f"{view.title}: {len(groups)}\n"
+    )
     assert call(tmp_path, "--html-report") == 0
     path = tmp_path / "reports" / "smoke" / "taformer" / "T3-report.html"
     assert path.read_text().endswith(": 1\n") and str(path) in capsys.readouterr().out.replace("\n", "")

@@ -22,7 +22,7 @@ from vislab.engine.config import RunConfig
 from vislab.errors import UserError
 from vislab.models.devis import Devis
 from vislab.records import RunStore, write_json
-from vislab.report.sampling_figures import QueryView
+from vislab.report.figures.sampling_figures import QueryView
 from vislab.study.declare import SCALES
 
 

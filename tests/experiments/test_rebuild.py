@@ -13,7 +13,7 @@ from fake_launcher import FakeLauncher, finish
 from reproduce_table import main
 
 from vislab.records import RunStore, write_json
-from vislab.report.files import csv_text, read_table, table_path
+from vislab.report.tables.files import csv_text, read_table, table_path
 
 CLEAN, FADING = "synthetic-ytvis19", "synthetic-ytvis19+faint=0.1"
 

@@ -28,7 +28,7 @@ from vislab.errors import UserError
 from vislab.losses.refinevis_criterion import RefineVISCriterionConfig
 from vislab.models.presets import refinevis
 from vislab.records import RunStore, write_json
-from vislab.report.refinement_figures import RefinedObject
+from vislab.report.figures.refinement_figures import RefinedObject
 from vislab.stitching.video_stream import StreamConfig
 
 DATA = DatasetConfig("synthetic-ovis", 3, 64, 96, 8, 8)

@@ -21,7 +21,7 @@ from vislab.models.mask2former_frames import Mask2FormerFramesConfig
 from vislab.models.maskdino import MaskDINOConfig
 from vislab.models.presets import idol
 from vislab.models.presets import refinevis as refinevis_model
-from vislab.report.files import read_table, table_path
+from vislab.report.tables.files import read_table, table_path
 from vislab.study.declare import SCALES, Table
 
 PAPER = refinevis.PAPER

@@ -23,7 +23,7 @@ from vislab.metrics import evaluate
 from vislab.metrics.parallel import available_cores
 from vislab.metrics.video_ap import match
 from vislab.records import RunStore, write_json
-from vislab.report.files import read_table, table_path
+from vislab.report.tables.files import read_table, table_path
 from vislab.study.launch import Outcome
 from vislab.study.plan import Job
 

@@ -8,9 +8,9 @@ import reproduce_table
 import taformer
 from status_table import status_markdown
 
-from vislab.report.files import write_table
-from vislab.report.frames import Evidence, ReportRow, ReportTable, table_frame
-from vislab.report.views import TableText
+from vislab.report.tables.files import write_table
+from vislab.report.tables.frames import Evidence, ReportRow, ReportTable, table_frame
+from vislab.report.tables.views import TableText
 
 ROOT = Path(reproduce_table.__file__).parents[1]
 

@@ -13,9 +13,9 @@ from plot_figures import main
 from store_figures import Choice
 
 from vislab.records import RunStore, write_json
-from vislab.report.files import csv_text
-from vislab.report.frames import COLUMNS
-from vislab.report.stored_runs import Group
+from vislab.report.runs.stored_runs import Group
+from vislab.report.tables.files import csv_text
+from vislab.report.tables.frames import COLUMNS
 
 DATA = "synthetic-ytvis19"
 

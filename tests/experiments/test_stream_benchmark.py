@@ -17,7 +17,7 @@ from stream_benchmark import COLUMNS, DifferentResultError, compare, main
 
 from vislab import rle
 from vislab.engine.stream_inference import FrameInstance, FrameResult
-from vislab.report.benchmark_plots import draw_benchmark, read_benchmark
+from vislab.report.figures.benchmark_plots import draw_benchmark, read_benchmark
 from vislab.stitching.video_stream import StreamConfig
 
 

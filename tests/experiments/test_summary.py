@@ -12,10 +12,10 @@ import tevit
 from reproduce_table import main
 from summary import agreement_view, rows_view, write_summary
 
-from vislab.report import agreement
-from vislab.report.agreement import Agreement
-from vislab.report.files import csv_text
-from vislab.report.frames import COLUMNS
+from vislab.report.tables import agreement
+from vislab.report.tables.agreement import Agreement
+from vislab.report.tables.files import csv_text
+from vislab.report.tables.frames import COLUMNS
 
 PAPERS = [taformer.PAPER, tevit.PAPER]
 MADE = Agreement("taformer", "T3", "tiny", "clean", "AP", 4, 0.33, -0.33, 1.0, 3, 2, 1, 0, 4.21)

@@ -19,7 +19,7 @@ from sweep_launcher import FakeLaunchFrom
 from sweep_setup import base_run, default_dataset, dimensions
 
 from vislab.records import RunStore
-from vislab.report import sweep_files
+from vislab.report.sweeps import sweep_files
 from vislab.study import sweep_run
 from vislab.study.declare import Paper
 from vislab.study.sweep_space import parsed_space

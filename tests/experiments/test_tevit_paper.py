@@ -19,7 +19,7 @@ from vislab.engine.config import RunConfig
 from vislab.losses.trajectory_criterion import tevit_losses
 from vislab.models.presets import queryinst, tevit_r50
 from vislab.models.presets import tevit as tevit_model
-from vislab.report.files import read_table, table_path
+from vislab.report.tables.files import read_table, table_path
 from vislab.study.declare import SCALES, Table
 
 PAPER = tevit.PAPER

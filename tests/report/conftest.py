@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from hand_made import CLEAN, DIAL, evidence_of, report_table
 
-from vislab.report.frames import Evidence, table_frame
-from vislab.report.views import TableText
+from vislab.report.tables.frames import Evidence, table_frame
+from vislab.report.tables.views import TableText
 
 
 @pytest.fixture

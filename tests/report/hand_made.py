@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vislab.report.frames import Evaluation, Evidence, ReportRow, ReportTable, Source
+from vislab.report.tables.frames import Evaluation, Evidence, ReportRow, ReportTable, Source
 
 DIAL, CLEAN = "synthetic+faint=0.1", "synthetic"
 

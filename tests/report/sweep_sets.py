@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from vislab.report.sweep_frame import Quantity, TrialRecord, sweep_frame
-from vislab.report.sweep_plots import Axis, Sweep
+from vislab.report.sweeps.sweep_frame import Quantity, TrialRecord, sweep_frame
+from vislab.report.sweeps.sweep_plots import Axis, Sweep
 
 AP = Quantity("AP", "AP (%)", True)
 GFLOPS = Quantity("GFLOPs", "GFLOPs per frame", False)

@@ -11,15 +11,15 @@ HERE = Path(__file__).parent
 SCRIPT = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/tables"]
 from test_evidence import finish
 from vislab.records import RunStore
-from vislab.report import agreement
-from vislab.report.evidence import gather
-from vislab.report.files import write_table
-from vislab.report.frames import ReportRow, ReportTable, table_frame
-from vislab.report.ranking import ranks
-from vislab.report.views import TableText
+from vislab.report.tables import agreement
+from vislab.report.tables.evidence import gather
+from vislab.report.tables.files import write_table
+from vislab.report.tables.frames import ReportRow, ReportTable, table_frame
+from vislab.report.tables.ranking import ranks
+from vislab.report.tables.views import TableText
 
 folder = Path(sys.argv[2])
 store = RunStore(folder / "runs")

@@ -1,0 +1,1 @@
+"""The work of `vislab evaluate`: tables, files and figures of results."""

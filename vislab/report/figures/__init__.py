@@ -1,0 +1,1 @@
+"""Figures for papers, one kind a file, and the style that they share."""

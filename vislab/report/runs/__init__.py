@@ -1,0 +1,1 @@
+"""What runs were, read from their folders, and pages about them."""

@@ -1,0 +1,1 @@
+"""A sweep's trials as a frame, as figures and as files."""

@@ -1,0 +1,1 @@
+"""Videos with masks drawn over them: sheets, animations, files."""
