@@ -168,9 +168,10 @@ def plain_rotation(mask: np.ndarray, degrees: float) -> np.ndarray:
     return turned
 
 
-@given(SEEDS, st.floats(-180, 180).filter(lambda degrees: abs(degrees % 45) > 0.01))
+@given(SEEDS, st.floats(-180, 180).filter(lambda degrees: 0.01 < degrees % 15 < 14.99))
 @settings(max_examples=25, deadline=None)
 def test_rotation_agrees_with_brute_force(seed: int, degrees: float) -> None:
+    """Not by angles at which a point may come to lie on the border of two pixels, such as 30 degrees."""
     clip = clip_of(seed, frames=1, height=9, width=13)
     rotated = transforms.rotate(clip, [degrees])
     assert_consistent(rotated)
