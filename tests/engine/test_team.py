@@ -100,8 +100,9 @@ def test_runs_end_alike(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_papers_model_trains_in_two_processes(tmp_path: Path) -> None:
-    """With points, noise and shifts that are drawn for the whole batch."""
+    """With points, noise and shifts that are drawn for the whole batch. After the first step single terms may differ by
+    more than rounding: AdamW's first updates are as large for a gradient that is nothing but rounding as for others."""
     found = scenario(tmp_path, "models")
     for name in MODELS:
-        for alone, team in zip(found[f"{name} 1"], found[f"{name} 2"], strict=True):
-            assert team == pytest.approx(alone, rel=2e-5, abs=1e-5), name
+        for step, (alone, team) in enumerate(zip(found[f"{name} 1"], found[f"{name} 2"], strict=True)):
+            assert team == pytest.approx(alone, rel=2e-5, abs=1e-4 if step else 1e-5), (name, step)
