@@ -72,6 +72,11 @@ class PaperFigure:
     against: Mapping[str, Any] | None = None
     trained_on: str | None = None
 
+    def same_models(self, other: PaperFigure) -> bool:
+        """Whether both are drawn from the same runs."""
+        ours, theirs = ((each.changes, each.against, each.trained_on) for each in (self, other))
+        return ours == theirs
+
 
 @dataclass(frozen=True)
 class TableFigure:

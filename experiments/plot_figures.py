@@ -103,12 +103,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.paper == BENCHMARKS:
             return draw_benchmarks(options)
         paper, figures = chosen(options)
+        ready: tuple[PaperFigure, Setting] | None = None  # what was set up last, which the next one often needs too
         folder = options.out or options.reports / options.scale / paper.key / "figures"
         for name, figure in figures.items():
             if isinstance(figure, TableFigure):
                 drawn = figure.draw(read_table(_report(options, paper, figure)))
             else:
-                drawn = figure.draw(set_up(options, paper, figure))
+                if ready is None or not figure.same_models(ready[0]):
+                    ready = figure, set_up(options, paper, figure)
+                drawn = figure.draw(ready[1])
             for path in write_figure(drawn, folder, name):
                 print(path)
         return 0

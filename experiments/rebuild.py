@@ -13,10 +13,9 @@ from vislab.records import RunStore
 from vislab.report.runs.stored_runs import StoredRun
 from vislab.report.tables import agreement
 from vislab.report.tables.files import csv_text, read_table, table_path, write_table
+from vislab.report.tables.frames import split_keys
 from vislab.study.declare import Paper, Table
 from vislab.study.plan import dataset_label, plan_table
-
-Keys = tuple[str, str]  # train_key, eval_key
 
 
 def reported_tables(papers: Iterable[Paper], scale: str, reports: Path) -> Iterator[tuple[Paper, Table]]:
@@ -63,13 +62,15 @@ def assembled_again(paper: Paper, table: Table, scale: str, old: pd.DataFrame, s
 def lost_cells(old: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """The lines of the old frame whose numbers, or some of whose runs, the new one has not."""
     numbers = old.dropna(subset=["measured"])
-    known = {_place(line): {*_keys(line)} for _, line in new.dropna(subset=["measured"]).iterrows()}
-    lost = [_place(line) not in known or not {*_keys(line)} <= known[_place(line)] for _, line in numbers.iterrows()]
+    known = {_place(line): {*split_keys(line)} for _, line in new.dropna(subset=["measured"]).iterrows()}
+    lost = [
+        _place(line) not in known or not {*split_keys(line)} <= known[_place(line)] for _, line in numbers.iterrows()
+    ]
     return numbers[lost]
 
 
 def _why(lost: pd.DataFrame, store: RunStore) -> str:
-    keys = dict.fromkeys(key for _, line in lost.iterrows() for key in _keys(line))
+    keys = dict.fromkeys(key for _, line in lost.iterrows() for key in split_keys(line))
     missing = [key for key in keys if store.result(*key) is None]
     if missing:
         noun = "run is" if len(missing) == 1 else "runs are"
@@ -104,13 +105,9 @@ def _name(label: str, table: Table, runs: Sequence[StoredRun]) -> str:
 
 
 def _runs(frame: pd.DataFrame, store: RunStore) -> Iterator[StoredRun]:
-    for key in dict.fromkeys(key for _, line in frame.iterrows() for key in _keys(line)):
+    for key in dict.fromkeys(key for _, line in frame.iterrows() for key in split_keys(line)):
         yield StoredRun(store, *key)
 
 
 def _place(line: pd.Series) -> tuple[int, str, str]:
     return line["row"], line["metric"], line["dataset"]
-
-
-def _keys(line: pd.Series) -> Iterator[Keys]:
-    yield from zip(line["train_key"].split(), line["eval_key"].split(), strict=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from vislab.metrics.best_tracks import distinct_tracks
 from vislab.metrics.inputs import GroundTruth, Instance
 from vislab.metrics.video_iou import frame_intersections, video_iou
 
@@ -93,10 +94,8 @@ def refined_objects(
 
 def _best_detections(results: Sequence[Instance], video_id: int) -> list[Instance]:
     """Those of highest score, each track once: results may hold one under several categories."""
-    kept: dict[tuple[bytes, bytes], Instance] = {}
-    for found in sorted((r for r in results if r.video_id == video_id), key=lambda r: -r.score)[:_TOP]:
-        kept.setdefault((found.counts, found.ends.tobytes()), found)
-    return list(kept.values())
+    best = sorted((r for r in results if r.video_id == video_id), key=lambda r: -r.score)[:_TOP]
+    return distinct_tracks(best)
 
 
 def _fitting(labelled: Sequence[Instance], found: Sequence[Instance]) -> list[tuple[Instance | None, np.ndarray]]:

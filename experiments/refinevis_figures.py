@@ -10,7 +10,7 @@ from the two results alone, and what was found is printed, the losses too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -37,19 +37,27 @@ def recovered_masks(setting: Setting, count: int = 3) -> Figure:
     """The objects that gain most in consecutive frames, in the video asked for or in all of the data set: `count`, of
     different videos as far as there are. Fig. 3 has three, Fig. 1 one."""
     window = _window(setting)
+    best = _ranked(setting, window)[:count]
+    return draw_refinement([_drawn(setting, stretch, index) for stretch, index in best], window)
+
+
+@lru_cache(maxsize=1)  # both figures are drawn from one search
+def _ranked(setting: Setting, window: int) -> list[tuple[Stretch, int]]:
+    """Each object's best stretch, greatest gain first, and the position of its video; prints what was found.
+    Raises UserError if there is none."""
     dataset = setting.dataset
     videos = [setting.video] if setting.video_named else list(range(len(dataset)))
     without = replace_path(setting.run, "evaluation.stream.window", 0)
     before, after = (results_of(setting, run, videos, TerminalWatcher()) for run in (without, setting.run))
-    names = {dataset.info(index).id: dataset.info(index).name for index in videos}
+    places = {dataset.info(index).id: index for index in videos}
+    names = {video_id: dataset.info(index).name for video_id, index in places.items()}
     objects = _objects(setting, videos, before, after)
     length = min(_FRAMES, *(dataset.info(index).length for index in videos))
     print("\n".join(summary(objects, names, length, window)))
-    best = most_changed(objects, length)[:count]
-    if not best:
+    found = [(stretch, places[stretch.shown.video_id]) for stretch in most_changed(objects, length)]
+    if not found:
         raise UserError(f"{dataset.name}: refinement makes no mask better, in {len(objects)} objects; nothing to draw")
-    places = {dataset.info(index).id: index for index in videos}
-    return draw_refinement([_drawn(setting, stretch, places[stretch.shown.video_id]) for stretch in best], window)
+    return found
 
 
 def _window(setting: Setting) -> int:

@@ -105,13 +105,16 @@ def checkpoint(toy: tuple[RunConfig, Devis], path: Path) -> Path:
 
 
 def test_command_draws_from_a_checkpoint(
-    toy: tuple[RunConfig, Devis], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    toy: tuple[RunConfig, Devis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    loaded, load = [], plot_figures.from_checkpoint
+    monkeypatch.setattr(plot_figures, "from_checkpoint", lambda path, *rest: loaded.append(path) or load(path, *rest))
     weights = checkpoint(toy, tmp_path / "w.safetensors")
     arguments = ["devis", "--scale", "smoke", "--checkpoint", str(weights), "--video", "2", "--device", "cpu"]
     assert main([*arguments, "--out", str(tmp_path / "a")]) == 0
     names = ["A5.pdf", "A5.png", "Fig2.pdf", "Fig2.png"]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    assert loaded == [weights], "once for both figures"
     assert capsys.readouterr().out.count(str(tmp_path / "a")) == 4
     with Image.open(tmp_path / "a" / "Fig2.png") as picture:
         assert picture.width == 1380 and len(np.unique(np.asarray(picture.convert("L")))) > 100

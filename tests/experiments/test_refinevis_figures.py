@@ -90,11 +90,19 @@ def test_the_object_that_was_recovered_is_found_among_all_videos(
     assert f"video 00001, {shown.title.split(', ', 1)[1]}: 0.67 to 1.00" in text and "video 00002" in text
 
 
-def test_figure_1_has_one_object_and_figure_3_three(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = refinevis_figures.most_changed
-    monkeypatch.setattr(refinevis_figures, "results_of", made_up)
+def test_figure_1_has_one_object_and_figure_3_three_of_one_search(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, searches = refinevis_figures.most_changed, []
+
+    def predicted(*arguments: Any) -> list[dict[str, Any]]:
+        searches.append(arguments)
+        return made_up(*arguments)
+
+    monkeypatch.setattr(refinevis_figures, "results_of", predicted)
     monkeypatch.setattr(refinevis_figures, "most_changed", lambda objects, length: 4 * found(objects, length))
     assert [len(caught(monkeypatch, setting, name)[0]) for name in ("Fig1", "Fig3")] == [1, 3]
+    assert len(searches) == 2, "without refinement and with it"
 
 
 def test_a_named_video_is_the_only_one(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

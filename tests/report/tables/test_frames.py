@@ -16,8 +16,10 @@ from vislab.report.tables.frames import (
     DIFFERENCE,
     Evidence,
     ReportRow,
+    cell_keys,
     compared_metric,
     difference_of,
+    split_keys,
     table_frame,
 )
 from vislab.report.tables.views import TableText, build_view
@@ -221,3 +223,9 @@ def test_tracking_columns_of_a_paper_are_measured_beside_its_numbers() -> None:
 def test_differences_know_their_metric() -> None:
     assert compared_metric(difference_of("IDs")) == "IDs" and compared_metric("IDs") is None
     assert difference_of("AP") == DIFFERENCE
+
+
+def test_keys_of_a_cell_are_read_as_they_were_written() -> None:
+    evaluations = evidence_of(0.1, 0.2, 0.3).evaluations
+    assert split_keys(cell_keys(evaluations)) == [(each.train_key, each.eval_key) for each in evaluations]
+    assert split_keys(cell_keys([])) == []

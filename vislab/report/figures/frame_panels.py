@@ -15,9 +15,10 @@ from PIL import Image
 
 from vislab.report.figures.style import PAGE_WIDTH, PICTURE
 
-__all__ = ["draw_border", "draw_outline", "frame_grid"]
+__all__ = ["draw_border", "draw_note", "draw_outline", "frame_grid"]
 
 _MOST_PIXELS = 320  # across a frame
+_NOTE = 5  # points
 _TITLE, _GAP = 0.2, 0.03  # inches above a row for its title, and between frames
 
 
@@ -58,6 +59,14 @@ def draw_outline(axes: Axes, mask: np.ndarray, colour: str, width: float) -> Non
         y, x = (np.arange(size) - 0.5 for size in padded.shape)
         axes.contour(x, y, padded, levels=[0.5], colors=[colour], linewidths=width)
         axes.set(xlim=(0, mask.shape[1]), ylim=(mask.shape[0], 0))
+
+
+def draw_note(axes: Axes, text: str, *, colour: str = "black", opacity: float = 0.55, left: bool = False) -> None:
+    """Small white text in a lower corner of a panel, on a box of this colour and opacity."""
+    axes.text(
+        0.02 if left else 0.98, 0.04, text, transform=axes.transAxes, ha="left" if left else "right", color="white",
+        fontsize=_NOTE, bbox={"facecolor": colour, "alpha": opacity, "pad": 1, "linewidth": 0},
+    )  # fmt: skip
 
 
 def _panel(figure: Figure, place: tuple[float, float, float, float], frame: np.ndarray) -> Axes:

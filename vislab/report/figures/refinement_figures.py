@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from vislab.report.figures.frame_panels import draw_border, draw_outline, frame_grid
+from vislab.report.figures.frame_panels import draw_border, draw_note, draw_outline, frame_grid
 from vislab.report.figures.style import PICTURE
 from vislab.report.videos.overlays import PALETTE
 
@@ -65,7 +65,7 @@ def draw_refinement(objects: Sequence[RefinedObject], window: int) -> Figure:
                     (above[t], below[t]), (shown.before, shown.after), shown.qualities, strict=True
                 ):
                     _draw(axes, masks[t], None if shown.truth is None else shown.truth[t], float(quality[t]))
-                _write(above[t], f"frame {shown.numbers[t]}", left=True)
+                draw_note(above[t], f"frame {shown.numbers[t]}", left=True)
                 old, new = (float(quality[t]) for quality in shown.qualities)
                 _mark_change(below[t], old, new, shown.truth is not None)
     return figure
@@ -80,20 +80,12 @@ def _draw(axes: Axes, mask: np.ndarray, truth: np.ndarray | None, quality: float
     if truth is not None:
         draw_outline(axes, truth, _TRUTH, 0.5)
         if not np.isnan(quality):
-            _write(axes, f"IoU {quality:.2f}")
+            draw_note(axes, f"IoU {quality:.2f}")
     elif not mask.any():
-        _write(axes, "no mask")
+        draw_note(axes, "no mask")
 
 
 def _mark_change(axes: Axes, before: float, after: float, labelled: bool) -> None:
     if abs(after - before) >= _CLEAR:
         known = _GAINED if after > before else _LOST
         draw_border(axes, known if labelled else _CHANGED)
-
-
-def _write(axes: Axes, text: str, *, left: bool = False) -> None:
-    """Small text in a lower corner of a panel."""
-    axes.text(
-        0.02 if left else 0.98, 0.04, text, transform=axes.transAxes, ha="left" if left else "right", color="white",
-        fontsize=5, bbox={"facecolor": "black", "alpha": 0.55, "pad": 1, "linewidth": 0},
-    )  # fmt: skip

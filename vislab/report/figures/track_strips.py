@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from vislab.metrics.inputs import GroundTruth, Instance
 from vislab.metrics.video_iou import video_iou
-from vislab.report.figures.frame_panels import draw_border, draw_outline, frame_grid
+from vislab.report.figures.frame_panels import draw_border, draw_note, draw_outline, frame_grid
 from vislab.report.figures.style import PICTURE
 from vislab.report.videos.overlays import Overlay, draw_overlays, identity_colour
 from vislab.report.videos.tracks import SAME_OBJECT, Track, true_tracks
@@ -24,7 +24,7 @@ __all__ = ["Strip", "StripRow", "draw_strips", "identity_tracks"]
 
 _WIDTH = 240  # pixels of a frame as drawn
 _MARK = "#d7191c"
-_TEXT = 5  # points
+_OPACITY = 0.7  # of what is behind text
 _GREY = 0.85  # of the way from a frame's colours to grey, so that colours are those of identities
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
@@ -63,7 +63,7 @@ def draw_strips(strips: Sequence[Strip]) -> Figure:
             for t, axes in enumerate(line):
                 _draw(axes, strip, row, t)
                 if row is strip.rows[0]:
-                    _write(axes, f"frame {strip.numbers[t]}", "black", left=True)
+                    draw_note(axes, f"frame {strip.numbers[t]}", opacity=_OPACITY, left=True)
     return figure
 
 
@@ -73,7 +73,7 @@ def _draw(axes: Axes, strip: Strip, row: StripRow, t: int) -> None:
         draw_outline(axes, mask, "white", 0.8)
     if row.marks and row.marks[t]:
         draw_border(axes, _MARK)
-        _write(axes, row.marks[t], _MARK)
+        draw_note(axes, row.marks[t], colour=_MARK, opacity=_OPACITY)
 
 
 def identity_tracks(truth: GroundTruth, found: Sequence[Instance], video_id: int) -> list[Track]:
@@ -123,11 +123,3 @@ def _visible(overlays: Sequence[Overlay | None]) -> list[Overlay]:
             hidden = np.any([other.mask for other in kept], axis=0)
             kept.append(Overlay(overlay.mask & ~hidden, overlay.colour))
     return kept
-
-
-def _write(axes: Axes, text: str, colour: str, *, left: bool = False) -> None:
-    """Small text in a lower corner of a panel."""
-    axes.text(
-        0.02 if left else 0.98, 0.04, text, transform=axes.transAxes, ha="left" if left else "right", color="white",
-        fontsize=_TEXT, bbox={"facecolor": colour, "alpha": 0.7, "pad": 1, "linewidth": 0},
-    )  # fmt: skip

@@ -15,7 +15,7 @@ from vislab.report.runs.run_page import Notice, run_page
 from vislab.report.runs.stored_runs import Group, StoredRun, find_runs, grouped
 from vislab.report.tables.evidence import VISIBILITY, gather, tracking_counts
 from vislab.report.tables.files import table_path
-from vislab.report.tables.frames import TRACKING, Evidence, ReportRow, ReportTable, table_frame
+from vislab.report.tables.frames import TRACKING, Evidence, ReportRow, ReportTable, split_keys, table_frame
 from vislab.report.tables.views import TableText, View, build_view
 
 _COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10")
@@ -75,8 +75,7 @@ def groups_of_table(frame: pd.DataFrame, store: RunStore) -> list[Group]:
     found = []
     for (row, dataset), cells in measured.groupby(["row", "dataset"], sort=False):
         first = cells.iloc[0]
-        keys = zip(first["train_key"].split(), first["eval_key"].split(), strict=True)
-        runs = tuple(StoredRun(store, *pair) for pair in keys)
+        runs = tuple(StoredRun(store, *pair) for pair in split_keys(first))
         found.append(Group(f"{row} {first['label']}", str(dataset), runs))
     return found
 

@@ -255,6 +255,11 @@ def _cost_line(metric: str, dataset: str, known: Evidence) -> dict[str, Any]:
     return {"metric": metric, "dataset": dataset, "status": "measured", **numbers, **cell_keys(known.evaluations)}
 
 
+def split_keys(line: Mapping[str, Any] | pd.Series) -> list[tuple[str, str]]:
+    """(train_key, eval_key) of every seed that a line of a frame was measured with, as `cell_keys` joined them."""
+    return list(zip(line["train_key"].split(), line["eval_key"].split(), strict=True))
+
+
 def cell_keys(evaluations: Sequence[Evaluation], metric: str = "") -> dict[str, str]:
     """The keys of all seeds, separated by spaces; of a metric, those of the evaluations that it comes from."""
     return {
