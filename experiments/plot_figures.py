@@ -12,6 +12,7 @@ examples:
   plot_figures.py ifr Fig1 Fig5 --video 3                   what two rows of a table find, where identities go wrong
   plot_figures.py taformer curves errors costs --table T3   of any table: training curves, errors, AP against costs
   plot_figures.py devis overlays --table T5 --rows 0,3      of any table: what its rows find in one video
+  plot_figures.py ifr thresholds --table T3                 of any table: tracking at equal numbers of tracks
   plot_figures.py bench                                     speed of the kernels, from reports/bench/*.csv
 
 The model is that of a finished run in the store (see reproduce_table.py), or --checkpoint. Figures of tables are drawn
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{key}: {paper.title}")
                 print("\n".join(f"  {name:6} {figure.caption}" for name, figure in figures.items()))
             print("of any table, with --table:")
-            print("\n".join(f"  {name:8} {figure.caption}" for name, figure in ANY_TABLE.items()))
+            print("\n".join(f"  {name:10} {figure.caption}" for name, figure in ANY_TABLE.items()))
             return 0
         if options.paper == BENCHMARKS:
             return draw_benchmarks(options)
@@ -127,7 +128,8 @@ def parser() -> argparse.ArgumentParser:
     add("figures", nargs="*", metavar="FIGURE", help="such as Fig2 (default: all figures of the paper; see --list)")
     add("--list", action="store_true", help="list the figures of every paper")
     add("--table", metavar="TABLE", help=f"of {', '.join(ANY_TABLE)}: the table that they are about, such as T3")
-    add("--rows", metavar="I,J", help="of overlays: rows of the table (default: all with runs); two for ifr Fig1, Fig5")
+    add("--rows", metavar="I,J",
+        help="of overlays, thresholds: rows of the table (default: all with runs); two for ifr Fig1, Fig5")  # fmt: skip
     add("--min-score", type=float, metavar="X",
         help="of overlays: least score of a track (default: each row's best, as many as the video has objects)"
     )  # fmt: skip

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from vislab.errors import UserError
 from vislab.records import RunStore
 from vislab.report.figures.cost_plots import draw_costs
+from vislab.report.figures.level_plots import draw_levels
 from vislab.report.figures.table_overlays import draw_table_overlays
 from vislab.report.figures.training_curves import draw_losses
 from vislab.report.runs.error_costs import draw_error_costs, error_costs
@@ -19,6 +20,7 @@ from vislab.report.runs.labelled_videos import labelled_videos
 from vislab.report.runs.run_page import training_series
 from vislab.report.runs.run_report import groups_of_table
 from vislab.report.runs.stored_runs import Group
+from vislab.report.runs.track_levels import describe_rows, row_levels
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,14 @@ def _overlays(store: RunStore, frame: pd.DataFrame, choice: Choice) -> Figure:
     return draw_table_overlays(groups, choice.seed, choice.video, choice.min_score)
 
 
+def _thresholds(store: RunStore, frame: pd.DataFrame, choice: Choice) -> Figure:
+    groups = chosen_groups(store, frame, choice)
+    rows = row_levels(groups)
+    print(f"{_name(frame)} on {groups[0].dataset}, tight boxes of masks matched at IoU 0.5, 95 % intervals over videos")
+    print("\n".join(describe_rows(rows)))
+    return draw_levels(rows)
+
+
 def _curves(store: RunStore, frame: pd.DataFrame, _: Choice) -> Figure:
     return draw_losses({dataset: training_series(groups) for dataset, groups in _by_dataset(frame, store).items()})
 
@@ -126,4 +136,5 @@ ANY_TABLE = {
     "errors": StoreFigure("what each type of error costs a table's rows", _errors),
     "costs": StoreFigure("AP of a table's rows against parameters, GFLOPs and training time", _costs),
     "overlays": StoreFigure("one video: ground truth, and what each of a table's rows finds in it", _overlays),
+    "thresholds": StoreFigure("identities of a table's rows at every score threshold, by how many tracks", _thresholds),
 }

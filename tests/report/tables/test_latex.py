@@ -17,18 +17,20 @@ from vislab.report.tables.views import TableText, build_view
 
 
 def test_every_row_has_as_many_cells(frame: pd.DataFrame, text: TableText) -> None:
-    body = latex(build_view(frame, text)).split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
+    view = build_view(frame, text)
+    body = latex(view).split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
     rows = [line for line in body.splitlines() if line.endswith(r"\\[3pt]") and "multicolumn" not in line]
     assert len(rows) == 6
-    assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {9}
+    assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {10}
+    assert [row.split(" & ")[0] for row in rows] == [str(line.index) for part in view.sections for line in part.lines]
 
 
 def test_header_groups_span_their_columns(frame: pd.DataFrame, text: TableText) -> None:
     found = latex(build_view(frame, text))
     spans = sum(int(n) for n in re.findall(r"\\multicolumn\{(\d)\}\{c\}", found))
     assert spans == 8
-    assert r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}\cmidrule(lr){6-7}\cmidrule(lr){8-9}" in found
-    assert r"\begin{tabular}{@{}lrrrrrrrr@{}}" in found
+    assert r"\cmidrule(lr){3-4}\cmidrule(lr){5-6}\cmidrule(lr){7-8}\cmidrule(lr){9-10}" in found
+    assert r"\begin{tabular}{@{}rlrrrrrrrr@{}}" in found
 
 
 def test_numbers(frame: pd.DataFrame, text: TableText) -> None:

@@ -28,7 +28,7 @@ def latex(view: View) -> str:
     """
     shown = [index for index, column in enumerate(view.columns) if column.metric not in COSTS]
     columns = [view.columns[index] for index in shown]
-    width = len(columns) + 1
+    width = len(columns) + 2  # a row's number and label before them
     lines = [
         r"% needs \usepackage{booktabs,graphicx} and \usepackage[T1]{fontenc}",
         r"\begin{table*}[t]",
@@ -37,7 +37,7 @@ def latex(view: View) -> str:
         r"\scriptsize",
         r"\setlength{\tabcolsep}{2.5pt}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{@{{}}l{'r' * (width - 1)}@{{}}}}",
+        rf"\begin{{tabular}}{{@{{}}rl{'r' * len(columns)}@{{}}}}",
         r"\toprule",
         *_header(columns),
     ]
@@ -46,7 +46,7 @@ def latex(view: View) -> str:
         if section.heading:
             lines.append(rf"\multicolumn{{{width}}}{{@{{}}l}}{{\textit{{{escape(section.heading)}}}}} \\ \addlinespace")
         for line in section.lines:
-            cells = [escape(line.label), *(_cell(line.cells[index]) for index in shown)]
+            cells = [str(line.index), escape(line.label), *(_cell(line.cells[index]) for index in shown)]
             lines.append(rf"{' & '.join(cells)} \\[3pt]")
     lines += [r"\bottomrule", r"\end{tabular}}"]
     notes = [f"$^{{{number}}}$ {escape(text)}" for number, text in enumerate(view.numbered, 1)]
@@ -66,14 +66,14 @@ def escape(text: str) -> str:
 
 def _header(shown: Sequence[Column]) -> list[str]:
     """Metrics over "reported" and "measured", with a rule under each metric that has both."""
-    groups, rules, start = [""], [], 2
+    groups, rules, start = ["", ""], [], 3
     for _, members in groupby(shown, key=lambda column: column.metric):
         columns = list(members)
         groups.append(rf"\multicolumn{{{len(columns)}}}{{c}}{{{escape(columns[0].group)}}}")
         if len(columns) > 1:
             rules.append(rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}")
         start += len(columns)
-    subs = ["", *(column.sub for column in shown)]
+    subs = ["", "", *(column.sub for column in shown)]
     return [rf"{' & '.join(groups)} \\", "".join(rules), rf"{' & '.join(subs)} \\"]
 
 
