@@ -174,12 +174,20 @@ def chosen(options: argparse.Namespace) -> tuple[Paper, Figures]:
         else:
             names = ", ".join([*figures, *ANY_TABLE])
             raise UserError(f"{paper.key} has no figure {name!r}; its figures are {names}")
-    for name, figure in wanted.items():
-        if options.checkpoint is not None and isinstance(figure, PaperFigure) and figure.against is not None:
+    if options.checkpoint is not None:
+        _from_one_model(wanted, named=bool(options.figures))
+    return paper, wanted
+
+
+def _from_one_model(figures: Figures, *, named: bool) -> None:
+    """Raises UserError for a figure that --checkpoint cannot be drawn in. named: whether the user asked for these."""
+    for name, figure in figures.items():
+        if isinstance(figure, TableFigure) and named:
+            raise UserError(f"{name} is drawn from a table's report and its runs, expected no --checkpoint")
+        if isinstance(figure, PaperFigure) and figure.against is not None:
             raise UserError(
                 f"{name} compares two finished runs of the store, expected no --checkpoint, which is one model"
             )
-    return paper, wanted
 
 
 def _choice(options: argparse.Namespace) -> Choice:

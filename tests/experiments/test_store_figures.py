@@ -70,6 +70,7 @@ def test_curves_are_of_the_rows_runs(folders: list[str], tmp_path: Path, monkeyp
         (["taformer", "overlays", "--table", "T3", "--rows", "1,2"], f"no run of row 2 on {DATA}, but of 0, 1"),
         (["taformer", "overlays", "--table", "T3", "--rows", "1-2"], "--rows is '1-2', expected row numbers separated"),
         (["taformer", "overlays", "--table", "T3", "--trained-on", "x"], f"T3 is not measured on x, but on {DATA}"),
+        (["taformer", "costs", "--table", "T3", "--checkpoint", "x"], "T3-costs is drawn from a table's report and"),
         (["bench"], "there is no benchmark; make one with: vislab bench msda"),
     ],
 )
