@@ -57,7 +57,7 @@ def main(name: str, height: int, width: int, *lengths: int) -> None:
         reset_peak_memory(device)
         started = time.perf_counter()
         config = EvalConfig(data, clips=ClipInferenceConfig())
-        results = predict_dataset(model, load_dataset(data, "valid"), config, device, Silent())
+        ((_, results),) = predict_dataset(model, load_dataset(data, "valid"), config, device, Silent(), [0])
         peak, seconds = peak_memory_bytes(device) - before, round(time.perf_counter() - started, 1)
         print(json.dumps({"peak_bytes": peak, "seconds": seconds, "instances": len(results)}))
 

@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vislab.data import Category, FrameAnnotations, VideoInfo
+from vislab.data import Category, FrameAnnotations, VideoDataset, VideoInfo
+from vislab.engine.config import EvalConfig
+from vislab.engine.infer import predict_dataset
+from vislab.engine.progress import Watcher
 from vislab.rle import area, encode
 from vislab.structures import ModelOutput, Targets
 
@@ -126,3 +129,9 @@ class FakeCriterion(nn.Module):
         contrastive = self.head(output.frame_queries).square().mean()
         losses = {"class": class_loss, "box": box, "mask": mask}
         return {name: loss / len(targets) for name, loss in losses.items()} | {"contrastive": 0.1 * contrastive}
+
+
+def predict_all(model: nn.Module, dataset: VideoDataset, config: EvalConfig, watcher: Watcher) -> list[dict[str, Any]]:
+    """The predictions of all videos, on the CPU."""
+    videos = predict_dataset(model, dataset, config, torch.device("cpu"), watcher, range(len(dataset)))
+    return [result for _, results in videos for result in results]

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from engine_fakes import predict_all
 from torch import Tensor, nn
 
 from vislab.data import DatasetConfig, load_dataset
 from vislab.engine import augmented
 from vislab.engine.augmented import scaled_max_side
 from vislab.engine.config import EvalConfig
-from vislab.engine.infer import predict_dataset, predict_video
+from vislab.engine.infer import predict_video
 from vislab.engine.progress import Silent
 from vislab.models.presets import build_model
 from vislab.rle import decode
@@ -99,7 +100,7 @@ def test_pivots_differ_between_videos_and_not_between_runs(monkeypatch: pytest.M
     dataset = load_dataset(DatasetConfig("synthetic-ytvis19", 8, 32, 32, 2, 4), "valid")
     model = bars({32: 5.0, 64: 5.0})
     for _ in range(2):
-        predict_dataset(model, dataset, config(32, 64), CPU, Silent())
+        predict_all(model, dataset, config(32, 64), Silent())
     assert drawn[:8] == drawn[8:] and set(drawn) == {0, 1}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_fakes import FakeModel, FakeVideos
+from engine_fakes import FakeModel, FakeVideos, predict_all
 from oracle import Marked, Oracle
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ from vislab.config import digest, digest_of, to_dict
 from vislab.data import DatasetConfig, VideoDataset, load_dataset
 from vislab.engine.clip_inference import clip_detections
 from vislab.engine.config import EvalConfig
-from vislab.engine.infer import predict_dataset, predict_video
+from vislab.engine.infer import predict_video
 from vislab.engine.progress import Silent
 from vislab.errors import UserError
 from vislab.models.presets import build_model
@@ -52,7 +52,7 @@ PERFECT = {"AP": pytest.approx(1.0, abs=1e-12), "IDF1": 1.0, "IDs": 0.0}
 def test_perfect_clips_of_synthetic_videos(clip_length: int, clip_stride: int, by_frame: bool) -> None:
     marked = Marked(load_dataset(LONG, "valid"))
     model = Oracle(marked, by_frame=by_frame, clip_length=clip_length)
-    results = predict_dataset(model, marked, config(ClipInferenceConfig(clip_length, clip_stride)), CPU, Silent())
+    results = predict_all(model, marked, config(ClipInferenceConfig(clip_length, clip_stride)), Silent())
     assert measured(marked, results) == PERFECT
 
 
@@ -62,7 +62,7 @@ def test_near_online_linking_by_boxes_and_masks(clip_length: int, clip_stride: i
     linking = StitchingConfig(mask_weight=1.0, class_weight=0.0, score_weight=0.0, box_weight=1.0)
     marked = Marked(load_dataset(LONG, "valid"))
     clips = ClipInferenceConfig(clip_length, clip_stride, linking)
-    results = predict_dataset(Oracle(marked, by_frame=False), marked, config(clips), CPU, Silent())
+    results = predict_all(Oracle(marked, by_frame=False), marked, config(clips), Silent())
     assert measured(marked, results) == PERFECT
 
 
@@ -73,7 +73,7 @@ def test_near_online_linking_by_boxes_and_masks(clip_length: int, clip_stride: i
 def test_perfect_clips_of_real_videos(real_data: Path, split: Any, num_videos: int | None) -> None:
     """Among the first ones: schoolgirls, 80 frames of people who cross; surf, where the object leaves."""
     marked = Marked(load_dataset(DatasetConfig(str(real_data / "real-mini"), num_videos), split))
-    results = predict_dataset(Oracle(marked, by_frame=True), marked, config(ClipInferenceConfig()), CPU, Silent())
+    results = predict_all(Oracle(marked, by_frame=True), marked, config(ClipInferenceConfig()), Silent())
     assert measured(marked, results) == PERFECT
 
 
@@ -81,9 +81,8 @@ def test_wrong_identities_are_noticed() -> None:
     """That the perfect score is not the only one which these data can give: score cues alone know nobody."""
     marked = Marked(load_dataset(LONG, "valid"))
     stitching = StitchingConfig(mask_weight=0.0, class_weight=0.0)
-    results = predict_dataset(
-        Oracle(marked, by_frame=True), marked, config(ClipInferenceConfig(6, 4, stitching)), CPU, Silent()
-    )
+    clips = config(ClipInferenceConfig(6, 4, stitching))
+    results = predict_all(Oracle(marked, by_frame=True), marked, clips, Silent())
     found = measured(marked, results)
     assert found["AP"] < 0.9 and found["IDF1"] < 0.95 and found["IDs"] > 0
 
@@ -135,7 +134,7 @@ def test_a_video_shorter_than_the_clip_is_reflected_and_judged_by_its_own_frames
 
 def test_frames_are_read_clip_by_clip() -> None:
     marked = Marked(load_dataset(replace(LONG, num_videos=1, length=14), "valid"))
-    predict_dataset(Oracle(marked, by_frame=True), marked, config(ClipInferenceConfig(6, 4)), CPU, Silent())
+    predict_all(Oracle(marked, by_frame=True), marked, config(ClipInferenceConfig(6, 4)), Silent())
     assert marked.reads == [(0, tuple(range(first, first + 6))) for first in (0, 4, 8)]
 
 
@@ -147,10 +146,10 @@ def test_the_watcher_hears_of_every_clip() -> None:
             heard.append((stage, step, total))
 
     videos = FakeVideos(2)  # 4 and 5 frames
-    predict_dataset(FakeModel(), videos, config(ClipInferenceConfig(3, 1)), CPU, Watching())
+    predict_all(FakeModel(), videos, config(ClipInferenceConfig(3, 1)), Watching())
     assert heard == [("infer", step, 5) for step in range(1, 6)]
     heard.clear()
-    predict_dataset(FakeModel(), videos, config(), CPU, Watching())
+    predict_all(FakeModel(), videos, config(), Watching())
     assert heard == [("infer", 1, 2), ("infer", 2, 2)]
 
 
@@ -172,7 +171,7 @@ def test_a_model_of_fixed_clip_length_gets_no_other_clips(clips: ClipInferenceCo
     model = FakeModel()
     model.clip_length = 6  # type: ignore[assignment]
     with pytest.raises(UserError, match=words):
-        predict_dataset(model, videos, config(clips), CPU, Silent())
+        predict_all(model, videos, config(clips), Silent())
     with pytest.raises(UserError, match=words):
         predict_video(model, numbered(4), config(clips), 2, CPU)
     assert predict_video(model, numbered(4), config(ClipInferenceConfig(6, 4)), 2, CPU)

@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from engine_fakes import FakeVideos
+from engine_fakes import FakeVideos, predict_all
 from torch import Tensor, nn
 
 from vislab.data import DatasetConfig
 from vislab.engine.config import EvalConfig
-from vislab.engine.infer import predict_dataset, predict_video
+from vislab.engine.infer import predict_video
 from vislab.engine.mask_encoding import MaskSampling, resize_masks
 from vislab.engine.progress import Silent
 from vislab.rle import decode
@@ -102,7 +102,7 @@ def test_a_data_set_gives_results_with_its_own_ids() -> None:
             return super().forward(images, padding_mask)
 
     model = Oracle(torch.tensor([[5.0, -5.0], [-5.0, 4.0]]), torch.empty(0), 1)
-    results = predict_dataset(model, videos, config(top_k=2), CPU, Silent())
+    results = predict_all(model, videos, config(top_k=2), Silent())
     assert json.loads(json.dumps(results)) == results
     assert [(r["video_id"], r["category_id"]) for r in results] == [(10, 3), (10, 7), (11, 3), (11, 7)]
     truth = {(a["video_id"], a["category_id"]): a["segmentations"] for a in videos.ground_truth()["annotations"]}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_fakes import FakeModel
+from engine_fakes import FakeModel, predict_all
 from frame_oracle import FrameOracle
 from oracle import Marked
 
@@ -24,7 +24,7 @@ from vislab.data import DatasetConfig, VideoDataset, load_dataset
 from vislab.engine import stream_inference
 from vislab.engine.clip_inference import Video
 from vislab.engine.config import EvalConfig
-from vislab.engine.infer import predict_dataset, predict_video
+from vislab.engine.infer import predict_video
 from vislab.engine.progress import Silent
 from vislab.engine.stream_inference import FrameResult, chunks, predict_stream, stream_video
 from vislab.errors import UserError
@@ -71,7 +71,7 @@ def measured(dataset: VideoDataset, results: list[dict[str, Any]]) -> dict[str, 
 @pytest.mark.parametrize("mode", ["online", "offline"])
 def test_perfect_detections_of_synthetic_videos(mode: str) -> None:
     marked = Marked(load_dataset(LONG, "valid"))
-    results = predict_dataset(FrameOracle(marked), marked, config(StreamConfig(mode=mode)), CPU, Silent())  # type: ignore
+    results = predict_all(FrameOracle(marked), marked, config(StreamConfig(mode=mode)), Silent())  # type: ignore
     assert measured(marked, results) == {"AP": pytest.approx(1.0, abs=1e-12), "IDF1": 1.0, "IDs": 0.0}
 
 
@@ -79,7 +79,7 @@ def test_wrong_identities_are_noticed() -> None:
     """That the perfect score is not the only one which these data can give."""
     marked = Marked(load_dataset(LONG, "valid"))
     nobody = StreamConfig(AssociationConfig(match_score=1.0, min_frames=1))
-    results = predict_dataset(FrameOracle(marked), marked, config(nobody), CPU, Silent())
+    results = predict_all(FrameOracle(marked), marked, config(nobody), Silent())
     assert measured(marked, results)["IDF1"] < 0.5
 
 
@@ -184,7 +184,7 @@ def test_frames_are_read_and_forgotten_chunk_by_chunk() -> None:
             heard.append((stage, step, total))
             held.append(model.num_held)
 
-    predict_dataset(model, marked, config(StreamConfig()), CPU, Watching())
+    predict_all(model, marked, config(StreamConfig()), Watching())
     parts = [range(8), range(8, 16), range(16, 24), range(24, 25)]
     assert marked.reads == [(0, tuple(part)) for part in parts]
     assert heard == [("infer", step, 4) for step in (1, 2, 3, 4)] and held == [0, 0, 0, 0]

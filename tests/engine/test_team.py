@@ -92,7 +92,7 @@ def test_runs_end_alike(tmp_path: Path) -> None:
     assert {alone["record"][key] == team[0]["record"][key] for key in ("train_key", "eval_key", "n_frames")} == {True}
     by_one, by_three = (Path(path) for path in found["files"])
     assert by_one.read_bytes() == by_three.read_bytes() and len(json.loads(by_one.read_text())) > 0
-    assert not list(tmp_path.rglob("predictions-*"))
+    assert not list(tmp_path.rglob("predicted-*"))
     records = [{k: v for k, v in found[name][0]["record"].items() if k not in COSTS} for name in ("more 1", "more 3")]
     assert records[0] == records[1]
     assert not found["more 3"][0]["trained"] and found["more 3"][0]["evaluated"]

@@ -7,7 +7,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +19,9 @@ from vislab.data import VideoDataset, load_dataset
 from vislab.engine.config import EvalConfig
 from vislab.engine.device import peak_memory_bytes, reset_peak_memory
 from vislab.engine.infer import predict_dataset
+from vislab.engine.predicted_videos import Beginning, PredictedVideo, PredictedVideos, made_from
 from vislab.engine.progress import Watcher
-from vislab.engine.team import Team, current_team
+from vislab.engine.team import current_team
 from vislab.errors import UserError
 from vislab.metrics.frame_overlap import SCORE_THRESHOLD
 from vislab.metrics.hota import HotaCounts, hota_instances
@@ -62,34 +63,62 @@ def evaluate_model(
     """Predict every video of `dataset` and measure all that its ground truth allows.
 
     Every process of a team calls this and predicts its share of the videos; the first one measures and writes, the
-    others return nothing. Writes predictions.json and matches.npz to `folder`, and visibility.npz where objects have
-    opacities. Returns metrics (fractions; None where undefined), visibility_iou (the same by group of frames, or None),
-    n_videos, n_frames, eval_seconds, infer_seconds (of which read_seconds passed until the frames were there; both of
-    all processes together), peak_memory_bytes (of the largest). Raises UserError if the data set has no usable labels.
+    others return nothing. If it was cut off before, videos that were predicted then, from the same weights and data by
+    the same code, are not predicted again. Writes predictions.json and matches.npz to `folder`, and visibility.npz
+    where objects have opacities. Returns metrics (fractions; None where undefined), visibility_iou (the same by group
+    of frames, or None), n_videos, n_frames, eval_seconds, infer_seconds (of which read_seconds passed until the frames
+    were there; both of all videos together), peak_memory_bytes (of the largest process). Raises UserError if the data
+    set has no usable labels.
     """
     team = current_team()
     truth = read_ground_truth(dataset.ground_truth(), dataset.name)
     reset_peak_memory(device)
-    timed = TimedReads(dataset)
     started = time.perf_counter()
-    videos = shared_videos([dataset.info(index).length for index in range(len(dataset))], team.rank, team.size)
-    own = predict_dataset(model, cast(VideoDataset, timed), config, device, watcher, videos)
-    spent = team.gathered((time.perf_counter() - started, timed.seconds, peak_memory_bytes(device)))
-    predictions = _collected(own, dataset, folder, team)
+    predicted = PredictedVideos(folder, made_from(model, dataset) if team.leads else {})
+    beginning = _predict(model, dataset, config, predicted, device, watcher)
     if not team.leads:
         return {}
-    infer_seconds, read_seconds, peaks = zip(*spent, strict=True)
+    videos = predicted.read()
+    predictions = [result for video in videos for result in video.results]
     with atomic_path(folder / "predictions.json") as temporary:
         temporary.write_text(json.dumps(predictions), encoding="utf-8")
     found = measure(truth, predictions, folder)
+    predicted.delete()
     return found | {
         "n_videos": len(dataset),
         "n_frames": sum(dataset.info(index).length for index in range(len(dataset))),
-        "eval_seconds": time.perf_counter() - started,
-        "infer_seconds": sum(infer_seconds),
-        "read_seconds": sum(read_seconds),
-        "peak_memory_bytes": max(*peaks, peak_memory_bytes(device)),
+        "eval_seconds": beginning.seconds + time.perf_counter() - started,
+        "infer_seconds": sum(video.seconds for video in videos),
+        "read_seconds": sum(video.read_seconds for video in videos),
+        "peak_memory_bytes": max([*(video.peak_memory_bytes for video in videos), peak_memory_bytes(device)]),
     }
+
+
+def _predict(
+    model: nn.Module,
+    dataset: VideoDataset,
+    config: EvalConfig,
+    predicted: PredictedVideos,
+    device: torch.device,
+    watcher: Watcher,
+) -> Beginning:
+    """Predict this process's share of the videos that are not predicted yet; at the end all of them are."""
+    team = current_team()
+    beginning, source = team.agree(lambda: (predicted.begin(), predicted.source))
+    left = [index for index in range(len(dataset)) if index not in beginning.done]
+    share = shared_videos([dataset.info(index).length for index in left], team.rank, team.size)
+    timed = TimedReads(dataset)
+    before = time.perf_counter()
+    videos = predict_dataset(
+        model, cast(VideoDataset, timed), config, device, watcher, [left[place] for place in share], beginning.done
+    )
+    with replace(predicted, source=source).writer(beginning, team.rank) as add:
+        for index, results in videos:
+            now = time.perf_counter()
+            add(PredictedVideo(index, results, now - before, timed.seconds, peak_memory_bytes(device)))
+            before, timed.seconds = now, 0.0
+    team.wait()
+    return beginning
 
 
 def shared_videos(lengths: Sequence[int], rank: int, processes: int) -> list[int]:
@@ -100,24 +129,6 @@ def shared_videos(lengths: Sequence[int], rank: int, processes: int) -> list[int
         owner[index] = frames.index(min(frames))
         frames[owner[index]] += max(1, lengths[index])
     return [index for index in range(len(lengths)) if owner[index] == rank]
-
-
-def _collected(own: list[dict[str, Any]], dataset: VideoDataset, folder: Path, team: Team) -> list[dict[str, Any]]:
-    """The predictions of all processes, as one process makes them; in the first of them only. They pass through files,
-    which may be large."""
-    if team.size == 1:
-        return own
-    parts = [folder / f"predictions-{rank}-of-{team.size}.json" for rank in range(team.size)]
-    with atomic_path(parts[team.rank]) as temporary:
-        temporary.write_text(json.dumps(own), encoding="utf-8")
-    team.wait()
-    if not team.leads:
-        return []
-    place = {dataset.info(index).id: index for index in range(len(dataset))}
-    predictions = [prediction for part in parts for prediction in read_json(part)]
-    for part in folder.glob("predictions-*-of-*.json"):  # those of a killed team of another size, too
-        part.unlink()
-    return sorted(predictions, key=lambda prediction: place[prediction["video_id"]])
 
 
 class TimedReads:

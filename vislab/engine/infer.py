@@ -6,7 +6,7 @@ Shape letters: T frames, Q queries, K classes, H W image size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,32 +36,32 @@ def predict_dataset(
     config: EvalConfig,
     device: torch.device,
     watcher: Watcher,
-    videos: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
-    """Predictions for every video, as YouTube-VIS results: video_id, category_id, score, segmentations.
+    videos: Collection[int],
+    done_before: Collection[int] = (),
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Videos one after the other: each one's index in the data set, and its predictions as YouTube-VIS results
+    (video_id, category_id, score, segmentations).
 
-    videos: indices in the data set, None: all.
+    videos, done_before: indices; of those to predict, and of others that the watcher is told are done.
     The watcher hears of every video or, with `config.clips`, of every clip, with `config.stream`, of a few frames at a
-    time; no more are read at once. Raises UserError if the model takes clips of another length than it would get, or
-    single frames and would get clips.
+    time; no more are read at once. Raises UserError, before any video, if the model takes clips of another length than
+    it would get, or single frames and would get clips.
     """
-    infos = {index: dataset.info(index) for index in (range(len(dataset)) if videos is None else videos)}
+    infos = {index: dataset.info(index) for index in videos}
     for info in infos.values():
         check_input(model, config, info.length)
-    total = sum(_num_steps(info.length, config) for info in infos.values())
-    done = 0
+    done = sum(_num_steps(dataset.info(index).length, config) for index in done_before)
+    total = done + sum(_num_steps(info.length, config) for info in infos.values())
 
     def advance() -> None:
         nonlocal done
         done += 1
         watcher.update("infer", done, total)
 
-    results = []
     for index, info in infos.items():
         video = Video(info.length, partial(dataset.frames, index), index)
         instances = _predict(model, video, config, len(dataset.categories), device, advance)
-        results += results_of(instances, dataset.categories, info.id)
-    return results
+        yield index, results_of(instances, dataset.categories, info.id)
 
 
 def results_of(
