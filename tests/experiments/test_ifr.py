@@ -157,15 +157,24 @@ def test_pretraining_is_the_baseline_on_stills() -> None:
 
 def test_both_models_see_as_many_clips_before_the_tiny_tables() -> None:
     """Equal training of T3: what differs is the model, and nothing of it has seen the cross-frame loss."""
-    own, baseline = ifr.videos("tiny"), ifr.baseline_videos("tiny")
-    assert own is not None and baseline is not None
-    assert replace(own, model=baseline.model) == baseline and own.criterion.cross_frame_weight == 0.0
-    starts = {row.label.split(",")[0]: row.pretraining for row in ifr.T3.rows}
-    assert starts == {"Ours": None, "Mask2Former": ifr.BASELINE_VIDEOS}
+    own = ifr.videos("tiny")
+    assert own is not None and own.criterion.cross_frame_weight == 0.0
+    for make in (ifr.baseline_videos, ifr.many_queries_videos, ifr.many_queries_baseline_videos):
+        other = make("tiny")
+        assert other is not None and replace(own, model=other.model) == other and own.model != other.model
+
+
+def test_rows_start_from_a_model_of_their_kind_and_number_of_queries() -> None:
+    for row in ifr.T3.rows:
+        assert row.pretraining is not None
+        start, own = row.pretraining.run("tiny"), configuration(ifr.T3, row.index, "tiny")
+        assert start is not None and start.model == own.model, row.label
+    assert ifr.F4.rows[0].pretraining is None and PAPER.pretraining is ifr.VIDEOS
 
 
 def test_larger_scales_start_from_images() -> None:
-    for pretraining in (ifr.VIDEOS, ifr.BASELINE_VIDEOS):
+    for pretraining in {row.pretraining for row in ifr.T3.rows}:
+        assert pretraining is not None
         assert pretraining.phases("tiny") == [ifr.IMAGES, pretraining]
         assert pretraining.phases("small") == pretraining.phases("paper") == [ifr.IMAGES]
         assert pretraining.phases("smoke") == []
