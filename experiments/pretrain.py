@@ -27,6 +27,11 @@ def make_weights(paper: Paper, scale: str, store: RunStore, device: str, console
     own = paper.pretraining.phases(scale) if paper.pretraining is not None else []
     if not own:
         raise UserError(f"--pretrain: {paper.key} starts afresh at scale {scale}; there is nothing to pre-train")
+    if scale == "paper":
+        raise UserError(
+            "--pretrain --scale paper: needs COCO and a backbone from ImageNet, and vislab has neither; put weights at "
+            f"{own[-1].weights(scale)}, a state dict of the model as safetensors, such as load_official makes"
+        )
     others = [row.pretraining for table in paper.tables for row in table.rows if row.pretraining is not None]
     for phases in (*(other.phases(scale) for other in others), own):
         for before, phase in zip((None, *phases), phases, strict=False):

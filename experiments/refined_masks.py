@@ -16,7 +16,7 @@ from vislab.metrics.best_tracks import distinct_tracks
 from vislab.metrics.inputs import GroundTruth, Instance
 from vislab.metrics.video_iou import frame_intersections, video_iou
 
-_TOP = 10  # detections of a video that are looked at, as in AR10
+_TOP = 10  # tracks of a video that are looked at, as in AR10
 _SAME_TRACK = 0.1  # least video IoU at which tracks without and with refinement show one object
 LOST, FOUND = 0.1, 0.5  # a mask of less IoU is lost, one of at least so much is found
 
@@ -26,7 +26,8 @@ class Refined:
     """One object of a video without and with refinement.
 
     quality: (2, T), how good its masks are without and with refinement: their IoU with the labelled one, NaN where that
-    is absent; for an object without label 1 where there is a mask, else 0.
+    is absent; for an object without label 1 where there is a mask, else 0. in_any_track: (2, T), the same of the mask
+    that fits it best in each frame, whichever track has it; None without label.
     """
 
     video_id: int
@@ -35,6 +36,7 @@ class Refined:
     after: Instance | None
     quality: np.ndarray
     truth: Instance | None = None
+    in_any_track: np.ndarray | None = None
 
     @property
     def gain(self) -> np.ndarray:
@@ -77,8 +79,16 @@ def refined_objects(
     if labelled:
         fits = (_fitting(labelled, found) for found in sides)
         return [
-            Refined(video_id, truth.categories[own.category_id], old, new, np.stack([old_iou, new_iou]), own)
-            for own, (old, old_iou), (new, new_iou) in zip(labelled, *fits, strict=True)
+            Refined(
+                video_id,
+                truth.categories[own.category_id],
+                old,
+                new,
+                np.stack([old_iou, new_iou]),
+                own,
+                np.stack([old_best, new_best]),
+            )
+            for own, (old, old_iou, old_best), (new, new_iou, new_best) in zip(labelled, *fits, strict=True)
         ]
     return [
         Refined(
@@ -94,23 +104,24 @@ def refined_objects(
 
 def _best_detections(results: Sequence[Instance], video_id: int) -> list[Instance]:
     """Those of highest score, each track once: results may hold one under several categories."""
-    best = sorted((r for r in results if r.video_id == video_id), key=lambda r: -r.score)[:_TOP]
-    return distinct_tracks(best)
+    return distinct_tracks(r for r in results if r.video_id == video_id)[:_TOP]
 
 
-def _fitting(labelled: Sequence[Instance], found: Sequence[Instance]) -> list[tuple[Instance | None, np.ndarray]]:
-    """For each labelled object the detection of greatest video IoU, whatever its category, None where none overlaps it,
-    and the IoU of its masks, (T,), NaN where the object is absent."""
-    pairs: list[tuple[Instance | None, np.ndarray]] = []
+def _fitting(
+    labelled: Sequence[Instance], found: Sequence[Instance]
+) -> Iterator[tuple[Instance | None, np.ndarray, np.ndarray]]:
+    """For each labelled object the detection of greatest video IoU, whatever its category, None where none overlaps it;
+    the IoU of its masks, and of the best of all masks in each frame: (T,), NaN where the object is absent."""
     overlaps, shared = video_iou(found, labelled), frame_intersections(found, labelled)
     for m, own in enumerate(labelled):
-        iou = np.where(own.mask_areas > 0, 0.0, np.nan)
-        best = found[int(overlaps[:, m].argmax())] if overlaps[:, m].any() else None
-        if best is not None:
-            common = shared[:, found.index(best), m]
-            iou += common / np.maximum(best.mask_areas + own.mask_areas - common, 1)
-        pairs.append((best, iou))
-    return pairs
+        nothing = np.where(own.mask_areas > 0, 0.0, np.nan)
+        ious = [
+            nothing + shared[:, n, m] / np.maximum(each.mask_areas + own.mask_areas - shared[:, n, m], 1)
+            for n, each in enumerate(found)
+        ]
+        best = int(overlaps[:, m].argmax()) if overlaps[:, m].any() else None
+        in_any = np.max(ious, axis=0) if ious else nothing
+        yield (None, nothing, in_any) if best is None else (found[best], ious[best], in_any)
 
 
 def _paired(before: Sequence[Instance], after: Sequence[Instance]) -> Iterator[tuple[Instance, Instance]]:
@@ -146,11 +157,12 @@ def summary(objects: Sequence[Refined], names: dict[int, str], length: int, wind
     quality = quality[:, ~np.isnan(quality[0])]
     lost, found = quality < LOST, quality >= FOUND
     measure = "mask IoU" if any(shown.truth for shown in objects) else "share of frames with a mask (no labels)"
+    recovered, broken = lost[0] & found[1], found[0] & lost[1]
     lines = [
         f"{len(objects)} objects of {len({shown.video_id for shown in objects})} videos, {quality.shape[1]} frames: "
         f"{measure} {quality[0].mean():.3f} without refinement, {quality[1].mean():.3f} with a window of {window}",
-        f"masks lost without and found with it: {int((lost[0] & found[1]).sum())}; found without and lost with it: "
-        f"{int((found[0] & lost[1]).sum())}",
+        f"masks lost without and found with it: {_count(recovered, objects, 0)}",
+        f"masks found without and lost with it: {_count(broken, objects, 1)}",
     ]
     for title, sign in (("largest gains", 1), ("largest losses", -1)):
         lines.append(f"{title}:")
@@ -160,3 +172,17 @@ def summary(objects: Sequence[Refined], names: dict[int, str], length: int, wind
         if lines[-1].endswith(":"):
             lines.append("  none")
     return lines
+
+
+def _count(changed: np.ndarray, objects: Sequence[Refined], side: int) -> str:
+    """How many masks of the objects' tracks changed, and how often another track had one where this one has not.
+
+    changed: over the frames in which an object is present, object after object. side: 0 without refinement, 1 with it.
+    """
+    total = f"{int(changed.sum())}"
+    if any(shown.in_any_track is None for shown in objects):
+        return total
+    best = np.concatenate([shown.in_any_track[side] for shown in objects])  # type: ignore[index]
+    elsewhere = changed & (best[~np.isnan(best)] >= FOUND)
+    other = "without" if side == 0 else "with"
+    return f"{total}, {int(elsewhere.sum())} of them in another track {other} it"

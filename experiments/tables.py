@@ -252,7 +252,8 @@ def _tracking_notes(
         shown += here
     if not shown:
         return
-    yield f"{'. '.join(parts)}. Detections count if they score at least {SCORE_THRESHOLD}, whatever their category."
+    rule = f"Tracks count if they score at least {SCORE_THRESHOLD}, whatever their category, once if they have several"
+    yield f"{'. '.join(parts)}. {rule}."
     if _comparisons(table) and "AP" in table.columns:
         yield "Their differences are between the same rows."
     for (row, dataset), reason in sorted(lacking.items()):

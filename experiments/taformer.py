@@ -142,7 +142,7 @@ T1 = _comparison(
         21: {"model.backbone": SWIN_LARGE},
     },
     caption="Comparison on YouTube-VIS 2019",
-    unavailable={18: _too_large("ResNet-101"), 21: _without_weights("Swin-L")},
+    unavailable={18: _without_weights("ResNet-101"), 21: _without_weights("Swin-L")},
     notes=("As the paper prints them, STEm-Seg's AR1 exceeds its AR10; SeqFormer differs from the baseline of T3.",),
 )
 

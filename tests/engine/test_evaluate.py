@@ -15,6 +15,7 @@ from vislab.engine.config import EvalConfig
 from vislab.engine.evaluate import Untracked, add_tracking, evaluate_model, measure
 from vislab.engine.progress import Silent
 from vislab.errors import UserError
+from vislab.metrics.frame_overlap import DEFAULT_RULES
 from vislab.metrics.hota import hota_instances
 from vislab.metrics.inputs import read_ground_truth, read_results
 from vislab.metrics.matches import Matches
@@ -129,7 +130,7 @@ def test_tracking_is_measured_from_what_lies_in_the_folder(finished: Untracked) 
     detections = read_results(switching(FakeVideos().ground_truth()), truth)
     for name, expected in (("mot", mot_instances(truth, detections)), ("hota", hota_instances(truth, detections))):
         with np.load(finished.folder / f"{name}.npz", allow_pickle=False) as stored:
-            assert {*stored.files} == {field.name for field in fields(expected)} | {"score_threshold"}
+            assert {*stored.files} == {field.name for field in fields(expected)} | {*DEFAULT_RULES}
             assert all(np.array_equal(stored[field.name], getattr(expected, field.name)) for field in fields(expected))
     with np.load(finished.folder / "mot.npz", allow_pickle=False) as stored:
         assert stored["switches"].tolist() == [2, 0, 0]

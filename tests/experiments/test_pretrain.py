@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import ifr
 import pretrain
 import pytest
 import taformer
@@ -17,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from vislab.engine.config import file_sha256
 from vislab.errors import UserError
 from vislab.records import RunStore, write_json
-from vislab.study.declare import Pretraining
+from vislab.study.declare import Paper, Pretraining
 from vislab.study.launch import Outcome
-from vislab.study.plan import Job
+from vislab.study.plan import Job, initial_weights
 
 
 def test_finished_pretraining_is_published(tmp_path: Path) -> None:
@@ -47,6 +48,17 @@ def test_finished_pretraining_is_published(tmp_path: Path) -> None:
 def test_a_scale_that_starts_afresh_has_nothing_to_pretrain(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--pretrain.*smoke"):
         make_weights(taformer.PAPER, "smoke", RunStore(tmp_path), "cpu", Console(quiet=True))
+
+
+@pytest.mark.parametrize("paper", [taformer.PAPER, ifr.PAPER])
+def test_scale_paper_asks_for_weights_that_it_cannot_make(paper: Paper, tmp_path: Path) -> None:
+    """Not trained on the stand-in for COCO, from a random backbone: the rows would pass as the paper's."""
+    with pytest.raises(UserError, match="needs COCO and a backbone from ImageNet.*-paper.safetensors"):
+        make_weights(paper, "paper", RunStore(tmp_path), "cpu", Console(quiet=True))
+    with pytest.raises(UserError, match="-paper.safetensors: the pre-trained weights .* such as load_official makes"):
+        initial_weights(paper, "paper")
+    for row in (row for table in paper.tables for row in table.rows if "ResNet-101" in row.label and row.own):
+        assert "ResNet-101 weights" in row.unavailable["paper"], "those of another backbone would fit in part"
 
 
 def test_phases_are_made_in_order_and_start_from_the_one_before(

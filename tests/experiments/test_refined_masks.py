@@ -74,11 +74,13 @@ def test_an_object_that_nothing_overlaps_has_no_mask() -> None:
         np.testing.assert_array_equal(shown.quality, [[0] * LENGTH, [1] * LENGTH])
 
 
-def test_only_the_ten_best_detections_count() -> None:
+def test_only_the_ten_best_tracks_count() -> None:
+    """One under several categories is one track."""
     truth = labels([track(2)])
-    found = [(1, track(25), 0.9 - n / 100) for n in range(10)]
-    (shown,) = refined_objects(truth, results(truth, *found, (1, track(2), 0.1)), results(truth), 1)
-    assert shown.before is None
+    for tracks, counts in (([track(25, without=(n,)) for n in range(10)], False), ([track(25)] * 10, True)):
+        found = [(1, masks, 0.9 - n / 100) for n, masks in enumerate(tracks)]
+        (shown,) = refined_objects(truth, results(truth, *found, (1, track(2), 0.1)), results(truth), 1)
+        assert (shown.before is not None) is counts
 
 
 def test_without_labels_masks_that_appear_are_gains() -> None:
@@ -132,10 +134,25 @@ def test_the_summary_tells_losses_too() -> None:
     lines = summary(objects, {1: "bear", 2: "duck"}, 4, 10)
     assert lines == [
         "2 objects of 2 videos, 23 frames: mask IoU 0.913 without refinement, 0.935 with a window of 10",
-        "masks lost without and found with it: 2; found without and lost with it: 1",
+        "masks lost without and found with it: 2, 0 of them in another track without it",
+        "masks found without and lost with it: 1, 0 of them in another track with it",
         "largest gains:",
         "  video bear, disc, frames 3 to 6: 0.50 to 1.00",
         "largest losses:",
         "  video duck, disc, frames 0 to 3: 1.00 to 0.62",
     ]
-    assert summary(objects[1:], {2: "duck"}, 4, 10)[3] == "  none"
+    assert summary(objects[1:], {2: "duck"}, 4, 10)[4] == "  none"
+
+
+def test_the_summary_tells_broken_tracks_from_objects_that_are_not_found() -> None:
+    """One of the two lost masks is in another track, which refinement joins to the object's."""
+    truth = labels([track(2)])
+    rest = tuple(t for t in range(LENGTH) if t != LOST[0])
+    before = results(truth, (1, track(2, without=LOST), 0.5), (1, track(2, without=rest), 0.4))
+    (shown,) = refined_objects(truth, before, results(truth, (1, track(2), 0.5)), 1)
+    assert shown.quality[0, list(LOST)].tolist() == [0, 0]
+    assert shown.in_any_track is not None and shown.in_any_track[0, list(LOST)].tolist() == [1, 0]
+    assert summary([shown], {1: "bear"}, 4, 10)[1:3] == [
+        "masks lost without and found with it: 2, 1 of them in another track without it",
+        "masks found without and lost with it: 0, 0 of them in another track with it",
+    ]

@@ -86,7 +86,8 @@ def test_the_object_that_was_recovered_is_found_among_all_videos(
     assert not shown.before[lost].any() and shown.before.any(axis=(1, 2)).sum() == 4
     assert shown.qualities[0][lost].tolist() == [0, 0] and np.nanmin(shown.qualities[1]) == 1
     text = capsys.readouterr().out
-    assert "masks lost without and found with it: 2; found without and lost with it: 1" in text
+    assert "masks lost without and found with it: 2, 0 of them in another track without it" in text
+    assert "masks found without and lost with it: 1, 0 of them in another track with it" in text
     assert f"video 00001, {shown.title.split(', ', 1)[1]}: 0.67 to 1.00" in text and "video 00002" in text
 
 

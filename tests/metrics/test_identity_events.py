@@ -25,7 +25,7 @@ def video_of(*found: dict, truth: list[dict] = TRUTH, overlap: str = "mask") -> 
 
 def test_nothing_happens_to_what_is_followed() -> None:
     video = video_of(
-        detection(A, A, A, A, score=0.5), detection(B, B, B, B, score=0.6), detection(A, A, A, A, score=0.4)
+        detection(A, A, A, A, score=0.5), detection(B, B, B, B, score=0.6), detection(A, A, A, C, score=0.4)
     )
     assert video.events == ()
     assert video.partners.tolist() == [[1, 0]] * 4, "tracks by falling score"

@@ -179,7 +179,8 @@ def test_boxes_or_masks() -> None:
 
 def test_threshold_and_categories() -> None:
     mask = strip(0, 8)
-    truth, found = read([labelled(mask)], [detection(mask, score=0.3, category=2), detection(mask, score=0.29)])
+    found_masks = [detection(mask, score=0.3, category=2), detection(strip(0, 7), score=0.29)]
+    truth, found = read([labelled(mask)], found_masks)
     both = mot_instances(truth, found, score_threshold=0)
     assert both.detections.tolist() == [2] and both.matches.tolist() == [1]
     assert mot_instances(truth, found).detections.tolist() == [1]
@@ -188,6 +189,23 @@ def test_threshold_and_categories() -> None:
     assert mot_instances(truth, found, class_agnostic=False, score_threshold=0.2).matches.tolist() == [1]
     with pytest.raises(UserError, match="overlap is 'volume', expected one of box, mask"):
         mot_instances(truth, found, overlap="volume")  # type: ignore[arg-type]
+
+
+def test_the_same_masks_under_several_categories_are_one_track() -> None:
+    """Where categories do not count; their order changes nothing, and other masks stay another track."""
+    mask, other = strip(0, 8), strip(10, 14)
+    found = [
+        detection(mask, mask, score=score, category=category) for category, score in ((1, 0.5), (2, 0.9), (3, 0.9))
+    ]
+    found.append(detection(mask, other, score=0.4))
+    for order in (found, found[::-1]):
+        truth, read_ones = read([labelled(mask, mask)], order)
+        summary = mot_instances(truth, read_ones).summaries()
+        assert {name: float(summary[name][0]) for name in ("IDs", "FP", "FN", "IDF1")} == {
+            "IDs": 0, "FP": 2, "FN": 0, "IDF1": pytest.approx(2 * 2 / (2 + 4))
+        }  # fmt: skip
+        apart = mot_instances(truth, read_ones, class_agnostic=False)
+        assert apart.detections.tolist() == [2 + 2 + 4], "each category by itself"
 
 
 def test_bdd100k_segmentation_tracking(real_data: Path) -> None:

@@ -89,7 +89,10 @@ def simple(opacities: object) -> tuple[dict, list[dict]]:
     half = np.zeros((3, 8), bool)
     half[:, 2:4] = True
     detections = [{"score": 0.4, "segmentations": [code(half), code(mask), None]}]
-    detections += [{"score": 0.9, "segmentations": [None] * 3}] * 9
+    for place in range(9):  # elsewhere, in a frame in which the object is absent
+        other = np.zeros((3, 8), bool)
+        other.flat[: place + 1] = True
+        detections.append({"score": 0.9, "segmentations": [None, None, code(other)]})
     return gt, [{"video_id": 1, "category_id": 2} | detection for detection in detections]
 
 
@@ -99,7 +102,10 @@ def test_best_of_ten_of_any_category() -> None:
     assert found.iou_sums.tolist() == [[1, 0.5, 0]] and found.frame_counts.tolist() == [[1, 1, 0]]
     means = {name: values.tolist() for name, values in found.summaries().items()}
     assert means["evident"] == [1] and means[GROUPS[1]] == [0.5] and math.isnan(means[GROUPS[2]][0])
-    eleventh = visibility_iou(gt, [results[-1], *results])
+    again = [results[-1] | {"category_id": 1}, *results]
+    assert visibility_iou(gt, again).iou_sums.tolist() == found.iou_sums.tolist(), "a track with two categories is one"
+    another = {"video_id": 1, "category_id": 1, "score": 0.9, "segmentations": [None, None, code(np.eye(3, 8) > 0)]}
+    eleventh = visibility_iou(gt, [another, *results])
     assert eleventh.iou_sums.tolist() == [[0, 0, 0]] and eleventh.frame_counts.tolist() == [[1, 1, 0]]
     assert visibility_iou(gt, []).iou_sums.tolist() == [[0, 0, 0]]
 

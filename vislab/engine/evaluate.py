@@ -23,7 +23,7 @@ from vislab.engine.predicted_videos import Beginning, PredictedVideo, PredictedV
 from vislab.engine.progress import Watcher
 from vislab.engine.team import current_team
 from vislab.errors import UserError
-from vislab.metrics.frame_overlap import SCORE_THRESHOLD
+from vislab.metrics.frame_overlap import DEFAULT_RULES
 from vislab.metrics.hota import HotaCounts, hota_instances
 from vislab.metrics.inputs import GroundTruth, load_json, read_ground_truth, read_results
 from vislab.metrics.mot import MotCounts, mot_instances
@@ -218,10 +218,10 @@ def _track(truth: GroundTruth, evaluation: Untracked) -> None:
     path = evaluation.folder / "predictions.json"
     detections = read_results(load_json(path), truth, str(path))
     for family in evaluation.families:
-        counts = _TRACKING[family](truth, detections, score_threshold=SCORE_THRESHOLD)
+        counts = _TRACKING[family](truth, detections)
         arrays = {field.name: getattr(counts, field.name) for field in fields(counts)}
         with atomic_path(evaluation.folder / f"{family}.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, score_threshold=SCORE_THRESHOLD, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **DEFAULT_RULES, **arrays)
 
 
 def _defined(values: dict[str, float]) -> dict[str, float | None]:

@@ -30,8 +30,9 @@ def best_tracks(truth: GroundTruth, results: Iterable[Instance]) -> list[Instanc
 
 
 def distinct_tracks(results: Iterable[Instance]) -> list[Instance]:
-    """By falling score; of tracks with the very same masks, such as one query under several categories, the best."""
+    """By falling score, then category; of tracks with the very same masks, such as one query under several categories,
+    the first."""
     kept: dict[tuple[int, bytes, bytes], Instance] = {}
-    for found in sorted(results, key=lambda each: -each.score):
+    for found in sorted(results, key=lambda each: (-each.score, each.category_id)):
         kept.setdefault((found.video_id, found.counts, found.ends.tobytes()), found)
     return list(kept.values())

@@ -9,9 +9,11 @@ Rules, shared by MOT consistency and HOTA:
   of true ones, and that is 1.36 for its baseline and 0.94 for its own model, with fewer than two objects a video. The
   default of 0.3 is a choice of this package, for scores of sigmoid classifiers trained with the focal loss. Scores of
   different models mean different things: before comparing them, set the threshold of each on other videos.
-- Classes are ignored unless `class_agnostic` is off, as that paper gives boxes and identities alone to its tool. With
-  it off, each (video, category) is a sequence of its own, and a video sums over its sequences, as BDD100K's scalabel
-  and TrackEval's detection-averaged classes do.
+- Classes are ignored unless `class_agnostic` is off, as that paper gives boxes and identities alone to its tool. Then
+  detections with the very same masks are one track, with the best of their scores: models give a query under several
+  categories, and where categories do not count all its copies but one would be errors. With it off, each (video,
+  category) is a sequence of its own, and a video sums over its sequences, as BDD100K's scalabel and TrackEval's
+  detection-averaged classes do.
 - A frame in which a track has no mask, or an empty one, is a frame in which it is absent: neither object nor error.
 - A crowd is no object but a region, for every category: in a frame where more than half of a detection lies in one
   crowd, and the detection has no partner in an assignment of that frame alone at IoU 0.5, the detection is left out
@@ -36,6 +38,7 @@ from pycocotools import mask as coco_mask
 
 from vislab import native_rle
 from vislab.errors import UserError
+from vislab.metrics.best_tracks import distinct_tracks
 from vislab.metrics.inputs import GroundTruth, Instance
 from vislab.metrics.video_iou import frame_intersections, packed
 
@@ -43,6 +46,7 @@ Overlap = Literal["box", "mask"]
 Key = TypeVar("Key", bound=Hashable)
 SCORE_THRESHOLD = 0.3
 MATCH_IOU = 0.5
+DEFAULT_RULES = {"score_threshold": SCORE_THRESHOLD, "each_track_once": True}  # noted with counts that are kept
 _CROWD_SHARE = 0.5
 
 
@@ -69,7 +73,7 @@ def tracking_scenes(
     Args:
         overlap: IoU of the masks, or of the tight boxes around them.
         score_threshold: least score of a detection that counts.
-        class_agnostic: one scene per video; otherwise one per video and category.
+        class_agnostic: one scene per video, each track once; otherwise one per video and category.
 
     Raises:
         UserError: unknown overlap, or a threshold that is not a number.
@@ -83,6 +87,8 @@ def tracking_scenes(
     def key(instance: Instance) -> tuple[int, int]:
         return video_index[instance.video_id], 0 if class_agnostic else instance.category_id
 
+    if class_agnostic:
+        detections = distinct_tracks(detections)
     crowds = _grouped((video_index[i.video_id], i) for i in truth.instances if i.is_crowd)
     labelled = _grouped((key(i), i) for i in truth.instances if not i.is_crowd and i.mask_areas.any())
     found = _grouped((key(d), d) for d in detections if d.score >= score_threshold and d.mask_areas.any())

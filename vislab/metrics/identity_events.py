@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vislab.metrics.best_tracks import distinct_tracks
 from vislab.metrics.frame_overlap import Overlap, Scene, tracking_scenes
 from vislab.metrics.inputs import GroundTruth, Instance
 from vislab.metrics.mot import frame_partners
@@ -88,7 +89,7 @@ def find_identities(
     for own in truth.instances:
         if not own.is_crowd and own.mask_areas.any():
             labelled[own.video_id].append(own)
-    for detection in detections:
+    for detection in distinct_tracks(detections):
         if detection.score >= score_threshold and detection.mask_areas.any():
             found[detection.video_id].append(detection)
     scenes = tracking_scenes(truth, detections, overlap=overlap, score_threshold=score_threshold)

@@ -2,8 +2,7 @@
 
 Scores of different models mean different things, so that one threshold for all keeps many tracks of one model and few
 of another. What can be compared is the same number of tracks, or each model at its own best threshold, found on other
-videos. A track counts once: one query's masks under several categories are one track here, with the best of its scores,
-while MOT measures that ignore categories (`mot`) count it as often as it was given.
+videos. A track counts once, as `frame_overlap` says.
 
 Shape letters: V videos.
 """

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vislab.errors import UserError
+from vislab.metrics.best_tracks import distinct_tracks
 from vislab.metrics.inputs import GroundTruth, Instance, is_number, listed, read_ground_truth, read_results, shown
 from vislab.metrics.video_iou import frame_intersections, video_iou
 
@@ -47,8 +48,8 @@ class VisibilityIoU:
 def visibility_iou(gt: dict, results: list[dict], window: int = 2) -> VisibilityIoU:
     """IoU of each labelled object, in each frame where it is present, with the one detection that fits it best.
 
-    That detection is the one with the greatest video IoU among the 10 best-scored of the video, whatever its category;
-    it may serve several objects. Crowds are left out.
+    That detection is the one with the greatest video IoU among the 10 best-scored tracks of the video, whatever its
+    category, a track with several categories counted once; it may serve several objects. Crowds are left out.
 
     Args:
         gt: as described at `inputs.read_ground_truth`; every annotation also has "opacities", a number in [0, 1] per
@@ -69,7 +70,7 @@ def visibility_iou_instances(truth: GroundTruth, detections: Sequence[Instance],
     frame_counts = np.zeros((len(truth.videos), len(GROUPS)), np.int64)
     for row, video_id in enumerate(truth.videos):
         labelled = [i for i in truth.instances if i.video_id == video_id and not i.is_crowd]
-        found = sorted((d for d in detections if d.video_id == video_id), key=lambda d: -d.score)[:_TOP]
+        found = distinct_tracks(d for d in detections if d.video_id == video_id)[:_TOP]
         for instance, ious in zip(labelled, _best_frame_ious(labelled, found), strict=True):
             groups = frame_groups(_opacities(instance), instance.mask_areas > 0, window)
             for group in range(len(GROUPS)):

@@ -109,11 +109,14 @@ def initial_weights(paper: Paper, scale: str, pretraining: Pretraining | None = 
         return None
     path = phases[-1].weights(scale)
     if not path.exists():
-        raise UserError(
-            f"{path}: the pre-trained weights of scale {scale} are missing; "
-            f"make them with: reproduce_table.py {paper.key} --pretrain --scale {scale}"
-        )
+        raise UserError(f"{path}: the pre-trained weights of scale {scale} are missing; {_remedy(paper, scale)}")
     return InitialWeights.of(path)
+
+
+def _remedy(paper: Paper, scale: str) -> str:
+    if scale == "paper":
+        return "put them there: a state dict of the model after COCO as safetensors, such as load_official makes"
+    return f"make them with: reproduce_table.py {paper.key} --pretrain --scale {scale}"
 
 
 def _start(initial: InitialWeights | None, row: Row) -> InitialWeights | None:

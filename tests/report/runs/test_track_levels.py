@@ -47,7 +47,7 @@ def test_rows_are_measured_by_how_many_tracks_count(groups: list[Group]) -> None
     assert two.ratios[-1] == pytest.approx((objects - 3) / objects) and one.ratios[-1] == 1.0
     assert values(two.equal(), "IDF1") == pytest.approx([2 * (objects - 3) / (2 * objects - 3)] * 2), "all it has"
     assert values(one.equal(), "IDF1") == [1.0], "each track once, the one of low score too"
-    assert one.usual_ratio == pytest.approx(2 * (objects - 1) / objects), "as tables count"
+    assert one.usual_ratio == pytest.approx((objects - 1) / objects), "as tables count"
     found = read_results(json.loads((groups[1].runs[0].eval_folder / "predictions.json").read_text()), truth)
     assert values(one.usual, "MOTA") == values([mot_instances(truth, found)], "MOTA")
     assert values(one.best(), "IDF1") == pytest.approx([2 * (objects - 1) / (2 * objects - 1)]), (
@@ -69,7 +69,7 @@ def test_a_run_without_tracks(groups: list[Group]) -> None:
 def test_words_say_each_rule_with_differences_to_the_first_row(groups: list[Group]) -> None:
     text = list(describe_rows(row_levels(groups)))
     assert len(text) == 3 * 4 and sum(not line.startswith(" ") for line in text) == 3
-    assert text[0] == "every prediction that scores 0.3 or more, as in the table"
+    assert text[0] == "every track that scores 0.3 or more, as in the table"
     assert text[6].startswith("  1 one: IDF1 100.0 [100.0, 100.0], MOTA 100.0 [100.0, 100.0], IDs 0.0 [0.0, 0.0]")
     assert text[7].startswith("    against the first: IDF1 +") and "per object)" in text[1]
 
@@ -95,7 +95,7 @@ def test_lines_are_means_over_seeds_and_marks_the_tables_numbers(groups: list[Gr
     assert len({to_hex(figure.axes[0].get_lines()[number].get_color()) for number in (0, 2)}) == 2
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == [
-        "0 two", "1 one", "all predictions that score 0.3 or more",
+        "0 two", "1 one", "all tracks that score 0.3 or more",
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vislab.metrics.frame_overlap import SCORE_THRESHOLD
+from vislab.metrics.frame_overlap import DEFAULT_RULES, SCORE_THRESHOLD
 from vislab.metrics.hota import HotaCounts
 from vislab.metrics.matches import Matches
 from vislab.metrics.mot import MotCounts
@@ -201,7 +201,7 @@ def store_counts(folder: Path, counts: MotCounts | HotaCounts, **changes: object
     """As the engine leaves them."""
     arrays = {field.name: getattr(counts, field.name) for field in fields(counts)}
     name = "mot" if isinstance(counts, MotCounts) else "hota"
-    np.savez(folder / f"{name}.npz", **({"score_threshold": SCORE_THRESHOLD} | arrays | changes))
+    np.savez(folder / f"{name}.npz", **(DEFAULT_RULES | arrays | changes))
 
 
 def mot_counts() -> MotCounts:
@@ -235,7 +235,9 @@ def test_hota_counts_are_read(tmp_path: Path) -> None:
     assert isinstance(found, HotaCounts) and found.video_ids.tolist() == [4, 5]
 
 
-@pytest.mark.parametrize("changes", [{"score_threshold": SCORE_THRESHOLD + 0.1}, {"older_field": np.zeros(2)}])
+@pytest.mark.parametrize(
+    "changes", [{"score_threshold": SCORE_THRESHOLD + 0.1}, {"each_track_once": False}, {"older_field": np.zeros(2)}]
+)
 def test_counts_by_other_rules_do_not_count(tmp_path: Path, changes: dict[str, object]) -> None:
     assert tracking_counts(tmp_path, "mot") is None
     store_counts(tmp_path, mot_counts(), **changes)

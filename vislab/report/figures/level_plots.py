@@ -22,7 +22,7 @@ from vislab.report.runs.track_levels import MEASURES, RowLevels
 
 _HEIGHT = 2.1  # inches
 _LABEL = 60  # characters of a line in the key
-_MARK = f"all predictions that score {SCORE_THRESHOLD:g} or more"
+_MARK = f"all tracks that score {SCORE_THRESHOLD:g} or more"
 _MARK_LOOK: Any = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 _NAMES = {"IDF1": "IDF1", "MOTA": "MOTA", "IDs": "identity switches (IDs)"}
 
@@ -30,8 +30,7 @@ _NAMES = {"IDF1": "IDF1", "MOTA": "MOTA", "IDs": "identity switches (IDs)"}
 def draw_levels(rows: Sequence[RowLevels]) -> Figure:
     """A panel for each of IDF1, MOTA and identity switches: means over seeds, bands their standard deviation.
 
-    Marks, which need not lie on the lines, are all predictions at the tables' own score threshold: there a query that
-    is given under several categories counts more than once.
+    Marks are the tables' own score threshold.
     """
     columns = 1 if max(len(row.label) for row in rows) > _LABEL else 2
     with matplotlib.rc_context(PLOT):

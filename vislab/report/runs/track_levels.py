@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vislab.errors import UserError
+from vislab.metrics.best_tracks import distinct_tracks
 from vislab.metrics.frame_overlap import SCORE_THRESHOLD
 from vislab.metrics.inputs import GroundTruth, Instance
 from vislab.metrics.mot import MotCounts, mot_instances
@@ -27,8 +28,8 @@ _STEPS = tuple(2.0 ** (step / 2) for step in range(-4, 14))  # a quarter of a tr
 class RowLevels:
     """A row's runs, which differ in their seed, on the same videos.
 
-    levels: of each run, all at the same ratios. usual: of each run, every prediction that scores 0.3 or more, as tables
-    have it; usual_ratio: how many these are per labelled object, mean over runs.
+    levels: of each run, all at the same ratios. usual: of each run, every track that scores 0.3 or more, as tables have
+    it; usual_ratio: how many these are per labelled object, mean over runs.
     """
 
     label: str
@@ -67,7 +68,7 @@ def _row(group: Group, found: Sequence[Sequence[Instance]], truth: GroundTruth) 
     if most == 0:
         raise UserError(f"row {group.label} on {group.dataset}: a run of it found no track, nothing to compare")
     ratios = (*(step for step in _STEPS if step < most), most)
-    usual = [[each for each in run if each.score >= SCORE_THRESHOLD] for run in found]
+    usual = [[each for each in distinct_tracks(run) if each.score >= SCORE_THRESHOLD] for run in found]
     return RowLevels(
         group.label,
         tuple(score_levels(truth, run, ratios) for run in found),
@@ -79,12 +80,12 @@ def _row(group: Group, found: Sequence[Sequence[Instance]], truth: GroundTruth) 
 def describe_rows(rows: Sequence[RowLevels]) -> Iterator[str]:
     """Lines of text: each measure with its 95 % interval over videos under three rules, and what the first row differs
     from the others by, in percentage points; IDs are numbers of switches."""
-    yield f"every prediction that scores {SCORE_THRESHOLD:g} or more, as in the table"
+    yield f"every track that scores {SCORE_THRESHOLD:g} or more, as in the table"
     yield from _rule([row.usual for row in rows], [f"{row.label} ({row.usual_ratio:.2f} per object)" for row in rows])
     labels = [row.label for row in rows]
-    yield "as many tracks as there are labelled objects, those that score highest, each once"
+    yield "as many tracks as there are labelled objects, those that score highest"
     yield from _rule([row.equal() for row in rows], labels)
-    yield "the score threshold of highest IDF1 on every second video for the others, each track once"
+    yield "the score threshold of highest IDF1 on every second video for the others"
     yield from _rule([row.best() for row in rows], labels)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vislab.metrics.frame_overlap import SCORE_THRESHOLD
+from vislab.metrics.frame_overlap import DEFAULT_RULES
 from vislab.metrics.hota import HotaCounts
 from vislab.metrics.matches import STATISTICS, Matches
 from vislab.metrics.mot import MotCounts
@@ -129,7 +129,8 @@ def tracking_counts(folder: Path, family: str) -> MotCounts | HotaCounts | None:
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as stored:
-        if {*stored.files} != {*names, "score_threshold"} or stored["score_threshold"] != SCORE_THRESHOLD:
+        rules = {name: stored[name].tolist() for name in stored.files if name not in names}
+        if rules != DEFAULT_RULES or not {*names} <= {*stored.files}:
             return None
         return kind(**{name: stored[name] for name in names})
 
