@@ -73,6 +73,7 @@ class Measured:
 
 
 COLUMNS = tuple(field.name for field in fields(Measured))
+IDENTITY = ("case", "frames", "threads")  # of a row that a run measures again
 
 
 class DifferentResultError(Exception):
@@ -85,15 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         device = resolve_device(options.device)
         model, evaluation, dataset = set_up(options, device)
+        path = output(options.out, device)
         with torch_threads(options.threads if device.type == "cpu" else None):
             rows = measure(model, evaluation, dataset, options, device)
+        report(rows, path)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except DifferentResultError as error:
         print(f"different result, nothing is written: {error}", file=sys.stderr)
         return 1
-    report(rows, options.out)
     return 0
 
 
@@ -129,6 +131,20 @@ def set_up(options: argparse.Namespace, device: torch.device) -> tuple[nn.Module
     return model.to(device).eval(), run.evaluation, load_dataset(data, "valid")
 
 
+def output(folder: Path, device: torch.device) -> Path:
+    """The CSV. Raises UserError, before anything is timed, if new rows could not stand in it."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}: is no folder")
+    path = folder / f"stream-{slug(hardware_name(device))}.csv"
+    if path.exists():
+        update_rows(path, COLUMNS, [], IDENTITY)  # its own rows, written once more
+    return path
+
+
+def hardware_name(device: torch.device) -> str:
+    return processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
+
+
 def measure(
     model: nn.Module, evaluation: EvalConfig, dataset: VideoDataset, options: argparse.Namespace, device: torch.device
 ) -> list[Measured]:
@@ -143,8 +159,7 @@ def measure(
     for name in track(turns, f"{len(streams)} x {options.rounds} passes", transient=True):
         passes[name].append(one_pass(model, evaluation, streams[name], dataset, device))
     least = {name: min(found.median for found in each) for name, each in passes.items()}
-    hardware = processor_name() if device.type == "cpu" else torch.cuda.get_device_name(device)
-    about = stamp(hardware)
+    about = stamp(hardware_name(device))
     return [
         Measured(
             case=f"refinevis {options.scale}, {evaluation.short_side} pixels",
@@ -237,7 +252,7 @@ def compare(
                 raise DifferentResultError(f"{place}, track {track_id}: {pixels[0]} against {pixels[1]} pixels")
 
 
-def report(rows: Sequence[Measured], folder: Path) -> None:
+def report(rows: Sequence[Measured], path: Path) -> None:
     """Print the rows and write them."""
     console, table = Console(), Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("", "median ms", "95 % ms", "spread", "times as fast", "tracks", "peak MiB"):
@@ -249,8 +264,7 @@ def report(rows: Sequence[Measured], folder: Path) -> None:
     title = f"{rows[0].case}; {rows[0].frames} frames; {rows[0].hardware}, threads: {rows[0].threads}"
     console.print(title, style="bold", highlight=False)
     console.print(table)
-    path = folder / f"stream-{slug(rows[0].hardware)}.csv"
-    update_rows(path, COLUMNS, [asdict(row) for row in rows], ["case", "frames", "threads"])
+    update_rows(path, COLUMNS, [asdict(row) for row in rows], IDENTITY)
     console.print(f"written: {path}", highlight=False, soft_wrap=True)
 
 

@@ -81,6 +81,7 @@ def test_a_window_of_one_frame_is_attention_to_itself_alone() -> None:
     for frame in range(5):
         alone = torch.stack([slow_row(layer, embeddings[row, frame : frame + 1], [frame], 0) for row in range(2)])
         torch.testing.assert_close(online.step(frame, [0, 1], embeddings[:, frame]), alone)
+        assert online.num_embeddings == 0
         torch.testing.assert_close(OnlineRefinement(layer, 9).step(frame, [0, 1], embeddings[:, frame]), alone)
     offline = refine_windows(layer, embeddings, torch.arange(5), window=1)
     torch.testing.assert_close(offline[:, 4], alone)
@@ -164,11 +165,21 @@ def test_the_memory_is_a_window() -> None:
     outputs = []
     for frame in range(9):
         outputs.append(online.step(frame, [7], embeddings[:, frame])[0])
-        assert online.num_embeddings <= 3
+        assert online.num_embeddings == min(frame + 1, 2)
     tokens = torch.stack((outputs[6], outputs[7], embeddings[0, 8]))
     torch.testing.assert_close(outputs[8], slow_row(layer, tokens, [6, 7, 8], 2))
     online.forget_all_but([1])
     assert online.num_embeddings == 0
+
+
+def test_the_window_counts_frames_and_not_what_is_remembered() -> None:
+    """Of a tracklet that was not asked for in some frames, what is older than the window is no part of it."""
+    layer, embeddings = build(), noise(1, 4, CHANNELS)
+    online, frames = OnlineRefinement(layer, 4), (0, 1, 5, 7)
+    outputs = [online.step(frame, [7], embeddings[:, place])[0] for place, frame in enumerate(frames)]
+    torch.testing.assert_close(outputs[2], slow_row(layer, embeddings[0, 2:3], [5], 0))
+    tokens = torch.stack((outputs[2], embeddings[0, 3]))
+    torch.testing.assert_close(outputs[3], slow_row(layer, tokens, [5, 7], 1))
 
 
 def test_windows_of_a_long_tracklet_are_independent() -> None:
@@ -225,7 +236,8 @@ def test_counts() -> None:
 
 
 def test_user_mistakes() -> None:
-    with pytest.raises(UserError, match="window is -1"):
-        TARConfig(window=-1)
+    for field, value in (("window", -1), ("num_heads", 0), ("feed_forward_channels", 0), ("dropout", 2)):
+        with pytest.raises(UserError, match=f"tar.{field} is {value}, expected "):
+            TARConfig(**{field: value})
     with pytest.raises(UserError, match="num_heads is 3"):
         TARConfig(num_heads=3).build(8)

@@ -17,6 +17,7 @@ from stream_benchmark import COLUMNS, DifferentResultError, compare, main
 
 from vislab import rle
 from vislab.engine.stream_inference import FrameInstance, FrameResult
+from vislab.errors import UserError
 from vislab.report.figures.benchmark_plots import draw_benchmark, read_benchmark
 from vislab.stitching.video_stream import StreamConfig
 
@@ -57,6 +58,45 @@ def test_a_row_for_each_window_and_one_without(
 def test_mistakes(options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--scale", "smoke", "--device", "cpu", "--out", str(tmp_path), *options]) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_take_the_rows_is_refused_before_anything_is_timed(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stream_benchmark, "processor_name", lambda: "Some CPU, 2 cores")
+    monkeypatch.setattr(stream_benchmark, "measure", lambda *_: pytest.fail("measured"))
+    options = ["--scale", "smoke", "--checkpoint", str(weights), "--device", "cpu", "--out"]
+    path = tmp_path / "stream-some-cpu-2-cores.csv"
+    path.write_text("other,columns\n1,2\n")
+    assert main([*options, str(tmp_path)]) == 2
+    assert "its columns are not those of this benchmark" in capsys.readouterr().err
+    assert path.read_text() == "other,columns\n1,2\n"
+    assert main([*options, str(path)]) == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_a_file_that_changes_meanwhile_is_refused_in_one_sentence(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise UserError("it cannot be written")
+
+    monkeypatch.setattr(stream_benchmark, "measure", lambda *_: [])
+    monkeypatch.setattr(stream_benchmark, "report", refused)
+    options = ["--scale", "smoke", "--checkpoint", str(weights), "--device", "cpu", "--out", str(tmp_path)]
+    assert main(options) == 2
+    assert capsys.readouterr().err == "error: it cannot be written\n"
+
+
+def test_rows_of_the_file_stay_as_they_are_until_new_ones_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_benchmark, "processor_name", lambda: "Some CPU, 2 cores")
+    path = stream_benchmark.output(tmp_path, torch.device("cpu"))
+    assert path == tmp_path / "stream-some-cpu-2-cores.csv" and not path.exists()
+    content = ",".join(COLUMNS) + '\n"a, b",' + ",".join("1" * (len(COLUMNS) - 1)) + "\n"
+    path.write_text(content)
+    assert stream_benchmark.output(tmp_path, torch.device("cpu")) == path and path.read_text() == content
 
 
 def _square(side: int) -> rle.RLE:

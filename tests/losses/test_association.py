@@ -104,7 +104,7 @@ def test_terms_under_autocast() -> None:
 
 
 def test_pairs_leave_doubtful_queries_out() -> None:
-    """Positives by the first few candidates; what more candidates would choose too is neither."""
+    """Positives by the first few candidates; what only more candidates would choose is neither."""
     config = AssociationLossConfig(transport=OptimalTransportConfig(num_candidates=2), num_negative_candidates=5)
     wanted = random_boxes(2, seed=3)
     boxes = torch.cat([wanted[:1].expand(5, 4), wanted[1:].expand(5, 4), random_boxes(3, seed=8)])
@@ -114,9 +114,25 @@ def test_pairs_leave_doubtful_queries_out() -> None:
     few = transport(logits, boxes, labels, wanted, OptimalTransportConfig(num_candidates=2)).chosen.T
     many = transport(logits, boxes, labels, wanted, OptimalTransportConfig(num_candidates=5)).chosen.T
     assert torch.equal(positives, few) and torch.equal(negatives, ~many)
-    assert not (positives & negatives).any()
     assert (positives[0] <= negatives[1]).all(), "positives of one instance are negatives of the other"
     assert (~positives & ~negatives).any()
+
+
+def test_a_query_that_changes_its_instance_is_positive_and_negative_of_the_first() -> None:
+    """Released behaviour. With one candidate the third query is the first instance's, with four it is the second's."""
+    places = torch.tensor([0.44, 0.44, 0.425, 0.34])
+    boxes = torch.cat([places[:, None], torch.tensor([[0.5, 0.2, 0.2]]).expand(4, 3)], dim=1)
+    wanted = torch.tensor([[0.40, 0.5, 0.2, 0.2], [0.44, 0.5, 0.2, 0.2]])
+    config = AssociationLossConfig(transport=OptimalTransportConfig(num_candidates=1), num_negative_candidates=4)
+    positives, negatives = reference_pairs(torch.zeros(4, 3), boxes, torch.tensor([0, 0]), wanted, config)
+    assert positives.nonzero().tolist()[0] == [0, 2] and positives.sum() == 2
+    assert (positives & negatives).nonzero().tolist() == [[0, 2]]
+    assert not negatives[1, :3].any(), "all three are the second's then"
+    keys, embeddings = noise(2, 5), noise(4, 5, seed=1)
+    term = association_terms(keys, embeddings, positives, negatives, None)["association"]
+    expected = slow_term(keys[0], embeddings[2:3], embeddings[:3])
+    expected = expected + slow_term(keys[1], embeddings[positives[1]], embeddings[3:])
+    torch.testing.assert_close(term, expected)
 
 
 def test_equal_embeddings_give_the_logarithm_of_the_pairs() -> None:

@@ -49,6 +49,11 @@ def test_layout() -> None:
     assert len(make(count=1)) == 6, "at least one group"
 
 
+def test_the_number_is_that_of_positives_and_negatives_together() -> None:
+    queries = make(count=100)
+    assert len(queries) == 96 and int(queries.positive.sum()) == 48
+
+
 def test_without_noise_queries_are_the_ground_truth() -> None:
     queries, truth = make("dn", box_noise=0.0, label_noise=0.0), targets()
     for clip, frame in itertools.product(range(2), range(FRAMES)):
@@ -173,5 +178,6 @@ def test_its_own_negatives_do_not_count() -> None:
 
 
 def test_user_mistakes() -> None:
-    with pytest.raises(UserError, match="num_queries is 0"):
-        DenoisingConfig(num_queries=0)
+    for field, value in (("num_queries", 0), ("box_noise", -1), ("box_noise", 1.5), ("label_noise", 7)):
+        with pytest.raises(UserError, match=f"denoising.{field} is {value}, expected "):
+            DenoisingConfig(**{field: value})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,12 @@ from tiny_refinevis import DYNAMIC, MASKDINO
 from torch import Tensor, nn
 
 from vislab.errors import UserError
+from vislab.models.counts import parameter_counts
 from vislab.models.official.checkpoint import convert, load_strictly
 from vislab.models.official.idol import idol_name
 from vislab.models.official.maskdino import maskdino_name
 from vislab.models.refinevis import RefineVISConfig
+from vislab.models.refinevis_presets import idol, maskdino
 
 
 def filled(model: nn.Module, seed: int) -> nn.Module:
@@ -124,3 +128,27 @@ def test_settings_are_dropped_and_strangers_refused() -> None:
     for name in ("detr.detr.transformer.enc_output.weight", "detr.unknown.weight", "x"):
         with pytest.raises(UserError, match="IDOL release"):
             idol_name(name)
+
+
+@pytest.mark.parametrize(
+    ("release", "preset", "name_of", "unread"),
+    [("maskdino-r50-3s_dowsample1_2048", maskdino, maskdino_name, (81,)), ("idol-r50", idol, idol_name, None)],
+)
+def test_released_names_shapes_and_counts_cover_the_paper_model_exactly(
+    release: str, preset: Callable, name_of: Callable, unread: tuple[int] | None, real_data: Path
+) -> None:
+    """As the released code builds it; entries that we have once have one shape."""
+    path = real_data.parent / "reference" / "state-dicts" / f"{release}.json"
+    if not path.is_file():
+        pytest.skip(f"list of released names not found at {path}")
+    manifest = json.loads(path.read_text())
+    with torch.device("meta"):
+        model = preset().build()
+    found = {(name_of(name), tuple(shape)) for name, shape, _ in manifest["state"]}
+    own = {(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    assert found == own | ({(None, unread)} if unread else set())
+    buffers = {name_of(name) for name, _, kind in manifest["state"] if kind == "buffer"}
+    assert buffers - {None} == {name for name, _ in model.named_buffers()}
+    counts, expected = parameter_counts(model), manifest["count"]
+    assert (counts["unique"], counts["released"]) == (expected["unique_params"], expected["state_dict_numel"])
+    assert counts["trainable"] == expected["trainable"]

@@ -138,7 +138,26 @@ def test_a_frame_without_detections() -> None:
     assert list(tracker.tracks) == [0]
 
 
-@pytest.mark.parametrize(("field", "value"), [("min_score", 1.5), ("memory_length", 0), ("max_unseen", 0)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("min_score", 1.5), ("memory_length", 0), ("max_unseen", 0), ("match_score", -0.5), ("match_score", 5.0),
+        ("box_nms", -1), ("mask_nms", 7.0), ("min_frames", -1),
+    ],
+)  # fmt: skip
 def test_user_mistakes(field: str, value: float) -> None:
-    with pytest.raises(UserError, match=f"association.{field} is {value}"):
+    with pytest.raises(UserError, match=f"association.{field} is {value}, expected "):
         AssociationConfig(**{field: value})
+
+
+def test_kinds_of_similarity() -> None:
+    with pytest.raises(UserError, match=r"similarity' is 'x' \(str\), expected 'bisoftmax' or 'softmax' or 'cosine'"):
+        AssociationConfig(similarity="x")  # type: ignore[arg-type]
+
+
+def test_two_detections_of_a_frame_never_share_a_track() -> None:
+    """Not even where nothing is too unlike: a taken track is out of reach at any threshold that is allowed."""
+    frames = [[Seen(3, 0.2)], [Seen(3, 0.2, score=0.9), Seen(3, 0.5, score=0.8), Seen(4, 0.8, score=0.7)]]
+    for similarity in ("bisoftmax", "softmax", "cosine"):
+        found = tracks_of(frames, AssociationConfig(similarity=similarity, match_score=0.0))[1]  # type: ignore
+        assert len(set(found.values())) == len(found) == 3

@@ -144,7 +144,7 @@ def test_memory_is_bounded_over_a_long_video(mode: str) -> None:
         assert sum(reference() is not None for reference in held) <= (3 if mode == "offline" else 0)
         assert len(stream._places) <= 4 and len(stream._tracker.tracks) <= 4
         if stream._online is not None:
-            assert stream._online.num_embeddings <= 4 * 4
+            assert stream._online.num_embeddings <= 4 * 3
 
 
 def test_a_video_without_objects() -> None:
@@ -156,3 +156,7 @@ def test_a_video_without_objects() -> None:
 def test_user_mistakes() -> None:
     with pytest.raises(UserError, match="window is -1"):
         StreamConfig(window=-1)
+    with pytest.raises(UserError, match=r"window' is 2.5 \(float\), expected int or None"):
+        StreamConfig(window=2.5)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="mode' is 'x' .*, expected 'online' or 'offline'"):
+        StreamConfig(mode="x")  # type: ignore[arg-type]

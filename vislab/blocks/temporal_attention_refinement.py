@@ -38,13 +38,20 @@ class TARConfig:
     neighbours: Literal["window", "same-frame"] = "window"
 
     def __post_init__(self) -> None:
-        if self.window < 0:
-            raise UserError(f"window is {self.window}, expected 0 (no refinement) or more frames")
+        _require(self.window >= 0, "window", self.window, "0 (no refinement) or more frames")
+        for name in ("num_heads", "feed_forward_channels"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability in [0, 1)")
 
     def build(self, channels: int) -> TemporalAttentionRefinement:
-        if channels % self.num_heads:
-            raise UserError(f"tar.num_heads is {self.num_heads}, expected a divisor of hidden_dim, {channels}")
+        fits = channels % self.num_heads == 0
+        _require(fits, "num_heads", self.num_heads, f"a divisor of hidden_dim, {channels}")
         return TemporalAttentionRefinement(channels, self)
+
+
+def _require(fits: bool, option: str, found: object, expected: str) -> None:
+    if not fits:
+        raise UserError(f"tar.{option} is {found!r}, expected {expected}")
 
 
 class TemporalAttentionRefinement(nn.Module):

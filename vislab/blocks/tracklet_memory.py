@@ -15,7 +15,7 @@ from vislab.blocks.temporal_attention_refinement import TemporalAttentionRefinem
 
 
 class OnlineRefinement:
-    """Refines tracklets frame by frame; holds the W - 1 last refined embeddings of each, and nothing else.
+    """Refines tracklets frame by frame; holds the W - 1 last refined embeddings of each and their frames' numbers.
 
     A tracklet remembers from its first frame on: frames before it are no part of its window.
 
@@ -37,7 +37,8 @@ class OnlineRefinement:
             return embeddings
         refined = self.layer.refine_current(embeddings, frame, *self._past(frame, track_ids, embeddings))
         for track_id, embedding in zip(track_ids, refined, strict=True):
-            self._memory.setdefault(track_id, deque()).append((frame, embedding.clone()))
+            entries = self._memory.setdefault(track_id, deque(maxlen=self.window - 1))
+            entries.append((frame, embedding.clone()))
         return refined
 
     def forget_all_but(self, track_ids: Collection[int]) -> None:

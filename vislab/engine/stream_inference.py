@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from vislab.rle import RLE
 from vislab.stitching import VideoInstance
 from vislab.stitching.associated_tracks import AssociatedTracks
 from vislab.stitching.video_stream import StreamConfig, StreamedFrame, VideoStream
+
+Alignment = Literal["target", "interpolate"]
 
 ONLINE = StreamConfig()
 FRAMES_AT_ONCE = 8  # that the model sees together where a whole video is there
@@ -47,8 +49,8 @@ class FrameInstance:
     """One track in one frame.
 
     track_id: from 0, the same in all frames of the video. label: 0..K-1, the class of highest score in this frame, and
-    that score. seen: False where the detector lost the object and refinement recovered it. segmentation: run-length
-    code at image size, None for an empty mask.
+    that score. seen: False where no detection of the frame is the track's, lost or taken by another track, and its
+    mask was made by refinement. segmentation: run-length code at image size, None for an empty mask.
     """
 
     track_id: int
@@ -71,13 +73,22 @@ class FrameFollower:
     but those that an offline window waits for.
 
     short_side, max_side, mask_threshold, mask_alignment: as in EvalConfig. num_categories: of the data set; logits
-    beyond them are not read. Frames of one video have one size.
+    beyond them are not read. Frames of one video have one size. Raises UserError for a model that takes something else
+    or an option out of its range.
     """
 
     def __init__(
         self, model: nn.Module, stream: StreamConfig, num_categories: int | None, *, short_side: int | None,
-        max_side: int | None, mask_threshold: float, mask_alignment: Literal["target", "interpolate"],
+        max_side: int | None, mask_threshold: float, mask_alignment: Alignment,
     ) -> None:  # fmt: skip
+        _require(isinstance(stream, StreamConfig), "stream", stream, "a StreamConfig")
+        counts = {"num_categories": num_categories, "short_side": short_side, "max_side": max_side}
+        for name, count in counts.items():
+            fits = count is None or (isinstance(count, int) and count >= 1)
+            _require(fits, name, count, "None or a whole number from 1 on")
+        _require(0 <= mask_threshold < 1, "mask_threshold", mask_threshold, "a probability in [0, 1)")
+        alignments = get_args(Alignment)
+        _require(mask_alignment in alignments, "mask_alignment", mask_alignment, " or ".join(map(repr, alignments)))
         self.model, self.device = frame_level(model), next(model.parameters()).device
         self.sides, self.threshold, self.alignment = (short_side, max_side), mask_threshold, mask_alignment
         self._stream = VideoStream(stream, self.model.tar, num_categories)
@@ -86,7 +97,11 @@ class FrameFollower:
 
     @torch.inference_mode()
     def push(self, frames: np.ndarray) -> list[StreamedFrame]:
-        """frames: (T, H, W, 3) uint8, RGB, the next ones. Gives the frames that are finished."""
+        """frames: (T, H, W, 3) uint8, RGB, the next ones. Gives the frames that are finished.
+
+        Raises UserError for anything else, and for frames of another size than those before them.
+        """
+        _check_frames(frames)
         batch = video_batch(frames, *self.sides).to(self.device)
         if self._sampling is None:
             size = int(batch.image_sizes[0, 0]), int(batch.image_sizes[0, 1])
@@ -111,11 +126,26 @@ class FrameFollower:
         return [code for (code,) in codes]
 
 
+def _check_frames(frames: object) -> None:
+    """Raises UserError for anything but images that are not empty, (T, H, W, 3) uint8."""
+    found = type(frames).__name__
+    if isinstance(frames, np.ndarray):
+        if frames.dtype == np.uint8 and frames.ndim == 4 and frames.shape[3] == 3 and min(frames.shape[1:3]) > 0:
+            return
+        found = f"{frames.dtype} of shape {frames.shape[1:]}"
+    raise UserError(f"a frame is {found}, expected a numpy array, uint8 of shape (height, width, 3), RGB")
+
+
+def _require(fits: bool, option: str, found: object, expected: str) -> None:
+    if not fits:
+        raise UserError(f"{option} is {found!r}, expected {expected}")
+
+
 def frame_level(model: nn.Module) -> FrameLevelModel:
-    """The model itself. Raises UserError if it takes clips."""
+    """The model itself. Raises UserError if it takes clips, or if its detections cannot be associated."""
     if not isinstance(model, FrameLevelModel):
-        name = type(model).__name__
-        raise UserError(f"{name} takes clips, expected a model of single frames, such as refinevis or idol")
+        expected = "a model of single frames with association, such as refinevis or idol"
+        raise UserError(f"the model is a {type(model).__name__}, expected {expected}")
     return model
 
 
@@ -128,7 +158,7 @@ def stream_video(
     short_side: int | None = None,
     max_side: int | None = None,
     mask_threshold: float = 0.5,
-    mask_alignment: Literal["target", "interpolate"] = "target",
+    mask_alignment: Alignment = "target",
 ) -> Iterator[FrameResult]:
     """Results of a video frame by frame, as frames arrive (RefineVIS section 3.6, online; IDOL).
 
@@ -144,7 +174,8 @@ def stream_video(
         short_side, max_side, mask_threshold, mask_alignment: as in EvalConfig.
 
     Raises:
-        UserError: the model takes clips, or a frame has another size than the ones before it.
+        UserError: the model is of another kind, an option is out of its range, or a frame is no such array or has
+            another size than the ones before it.
 
     >>> import numpy as np, vislab
     >>> model = vislab.build_model("refinevis", scale="smoke")
@@ -158,7 +189,8 @@ def stream_video(
         mask_alignment=mask_alignment,
     )  # fmt: skip
     for frame in frames:
-        yield from (streamed_result(streamed, follower) for streamed in follower.push(frame[None]))
+        single = frame[None] if isinstance(frame, np.ndarray) else frame  # what is no image is refused by `push`
+        yield from (streamed_result(streamed, follower) for streamed in follower.push(single))
     yield from (streamed_result(streamed, follower) for streamed in follower.flush())
 
 

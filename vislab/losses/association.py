@@ -28,8 +28,8 @@ class ReidAuxConfig:
 class AssociationLossConfig:
     """Eq. 3. weight: the paper prints none; 2 in IDOL. reid_aux: None is the printed term alone.
 
-    transport: which queries of the reference frame are positives of an instance. num_negative_candidates: those that
-    are chosen with this many candidates are no negatives of it (pos_neg_select.py:88-117).
+    transport: which queries of the reference frame are positives of an instance. num_negative_candidates: with this
+    many candidates others are chosen; what is not among these is a negative of it (pos_neg_select.py:88-117).
     """
 
     weight: float = 2.0
@@ -71,6 +71,10 @@ def reference_pairs(
     logits: Tensor, boxes: Tensor, labels: Tensor, wanted: Tensor, config: AssociationLossConfig
 ) -> tuple[Tensor, Tensor]:
     """Positives and negatives of each instance among the queries of the reference frame: two (N, Q) bool.
+
+    They come from two assignments that know nothing of each other, as in the release. In each of them a query belongs
+    to one instance at most, so that one which changes its instance with the number of candidates is both a positive and
+    a negative of the first.
 
     logits: (Q, K); boxes: (Q, 4); labels: (N,); wanted: (N, 4). Only of instances that are in the frame.
     """

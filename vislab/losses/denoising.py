@@ -28,9 +28,12 @@ class DenoisingConfig:
 
     kind: "dn" has positives only, moved and resized (IDEA-Research/MaskDINO maskdino_decoder.py:191-258); "cdn" has
     pairs of a positive and a negative, whose corners move by up to, and by more than, box_noise half widths
-    (IDEA-Research/DINO models/dino/dn_components.py). num_queries: about how many per frame; as many groups as fit, at
-    least one. box_noise: relative to the size of the box. label_noise: how often a query gets a random label. RefineVIS
-    gives 100 queries (500 with Swin-L) and no noise; MaskDINO's is taken.
+    (IDEA-Research/DINO models/dino/dn_components.py). num_queries: about how many per frame, positives and negatives
+    together; as many groups as fit, at least one. box_noise: relative to the size of the box. label_noise: how often a
+    query gets a random label.
+
+    RefineVIS has "100 CDN queries" (500 with Swin-L), which is read as 100 in all, 50 pairs; with DINO's dn_number of
+    100 they would be 100 pairs, which is num_queries=200. It gives no noise; MaskDINO's is taken.
     """
 
     kind: Literal["dn", "cdn"] = "cdn"
@@ -39,8 +42,14 @@ class DenoisingConfig:
     label_noise: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.num_queries < 1:
-            raise UserError(f"denoising.num_queries is {self.num_queries}, expected at least 1")
+        _require(self.num_queries >= 1, "num_queries", self.num_queries, "at least 1")
+        for name in ("box_noise", "label_noise"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+
+
+def _require(fits: bool, option: str, found: object, expected: str) -> None:
+    if not fits:
+        raise UserError(f"denoising.{option} is {found!r}, expected {expected}")
 
 
 @dataclass(frozen=True)

@@ -167,11 +167,16 @@ class MaskDINO(nn.Module):
         return adapted
 
     def released_extras(self) -> dict[str, int]:
-        """Numbers that the released state dict holds on top of this model: the box head for every layer, twice, and
-        the decoder's norm twice."""
+        """Numbers that the released state dict holds on top of this model: the box head for every layer, twice, the
+        decoder's norm twice, and the criterion's weights of the classes and of none."""
         box_head = sum(parameter.numel() for parameter in self.decoder.box_head.parameters())
         copies = 2 * len(self.decoder.layers)
-        return {"aliased box heads": copies * box_head, "aliased norm": 2 * self.channels}
+        weights = self.class_head.out_features + 1
+        return {
+            "aliased box heads": copies * box_head,
+            "aliased norm": 2 * self.channels,
+            "class weights of the loss": weights,
+        }
 
 
 def _predictions(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vislab.config import to_dict
 from vislab.errors import UserError
 
 Similarity = Literal["bisoftmax", "softmax", "cosine"]
@@ -23,7 +24,10 @@ Similarity = Literal["bisoftmax", "softmax", "cosine"]
 
 @dataclass(frozen=True)
 class AssociationConfig:
-    """Thresholds of detection, association and output; defaults are the release's for YouTube-VIS."""
+    """Thresholds of detection, association and output; defaults are the release's for YouTube-VIS.
+
+    match_score is not below 0 because a track that is taken has similarity 0 to the detections after it.
+    """
 
     min_score: float = 0.1  # detections whose best class scores less are not looked at, but for the best of all
     box_nms: float = 0.9  # IoU above which the lower-scoring of two boxes of one class goes
@@ -40,6 +44,10 @@ class AssociationConfig:
     min_frames: int = 3  # tracks seen less often go once they are missing twice in a row, from the tenth frame on
 
     def __post_init__(self) -> None:
+        to_dict(self)  # raises UserError where a value does not fit its annotation
+        for name in ("box_nms", "mask_nms", "match_score"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+        _require(self.min_frames >= 0, "min_frames", self.min_frames, "0 or more")
         for name in ("min_score", "birth_score", "recovery_score", "output_score"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability in [0, 1)")
         for name in ("memory_length", "max_unseen"):

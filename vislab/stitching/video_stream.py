@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vislab.blocks.temporal_attention_refinement import TemporalAttentionRefinement
 from vislab.blocks.tracklet_memory import OnlineRefinement
+from vislab.config import to_dict
 from vislab.errors import UserError
 from vislab.losses.frame_predictions import FramePredictions, gather_tracklets, tracklet_references
 from vislab.stitching.association import AssociationConfig, AssociationTracker
@@ -31,6 +32,7 @@ class StreamConfig:
     window: int | None = None
 
     def __post_init__(self) -> None:
+        to_dict(self)  # raises UserError where a value does not fit its annotation
         if self.window is not None and self.window < 0:
             raise UserError(f"window is {self.window}, expected None, 0 (no refinement) or more frames")
 
