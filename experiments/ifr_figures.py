@@ -1,9 +1,11 @@
-"""IFR's figures 1 and 5, from the runs of its table T3: where identities go wrong, the baseline's result above IFR's.
+"""IFR's figures 1 and 5, from two rows of its table T3: where identities go wrong, the baseline's result above IFR's.
 
     python experiments/plot_figures.py ifr Fig1 Fig5 --scale tiny
     python experiments/plot_figures.py ifr Fig5 --scale tiny --trained-on synthetic-ytvis21 --seed 1 --video 3
 
-What is drawn is found in the two results alone. All that is found is printed, IFR's own failures too, under two rules:
+Two other rows can be named with --rows, the first to be compared with the second; models are called what tells their
+labels in the table apart. What is drawn is found in the two results alone. All that is found is printed, the second
+model's own failures too, under two rules:
 with as many of each model's best tracks as a video has labelled objects, matched by masks, which is what the figures
 show; and as in T3, with all tracks that score 0.3 or more, matched by boxes. There a model that scores low has few
 tracks to confuse.
@@ -45,7 +47,6 @@ from vislab.report.runs.video_panels import predictions
 from vislab.report.videos.tracks import Track
 
 _FRAMES = 6
-_NAMES = ("Mask2Former-VIS", "IFR")
 _WORDS: dict[Kind, str] = {"change": "identity change", "switch": "identity switch", "loss": "loss", "merge": "merge"}
 _PAIRS = tuple((row.baseline, row.index) for row in ifr.T3.rows if row.baseline is not None)
 
@@ -55,12 +56,13 @@ Example = tuple[int, IdentityEvent, int]  # a video's id, what happens in it, an
 
 @dataclass(frozen=True)
 class Pair:
-    """The baseline and IFR on the same videos.
+    """Two models on the same videos, such as the baseline and IFR.
 
-    results: all that they found. sides: the identities of each one's best tracks, matched by masks. shown: ids of the
-    videos that may be drawn.
+    names: what they are called. results: all that they found. sides: the identities of each one's best tracks, matched
+    by masks. shown: ids of the videos that may be drawn.
     """
 
+    names: tuple[str, str]
     videos: LabelledVideos
     results: tuple[list[Instance], list[Instance]]
     sides: tuple[Identities, Identities]
@@ -68,23 +70,25 @@ class Pair:
 
 
 def kinds_of_inconsistency(store: RunStore, frame: pd.DataFrame, choice: Choice) -> Figure:
-    """Fig. 1: of each kind one object that it happens to with the baseline, outlined in white; prints the counts.
+    """Fig. 1: of each kind one object that it happens to with the first model, outlined in white; prints the counts.
 
-    One that IFR keeps, if there is any; else one that it fails at too, else one that it does not find. Of these the
-    object that is largest before and after.
+    One that the second keeps, if there is any; else one that it fails at too, else one that it does not find. Of these
+    the object that is largest before and after.
     """
     pair = compared(store, frame, choice)
     print("\n".join(summary(pair)))
     examples = {kind: _largest(pair, kind) for kind in KINDS}
     strips = [_strip_of_kind(pair, *example) for example in examples.values() if example is not None]
     if not strips:
-        raise UserError(f"{pair.videos.dataset.name}: nothing happens to an identity with {_NAMES[0]}, nothing to draw")
+        where, first = pair.videos.dataset.name, pair.names[0]
+        raise UserError(f"{where}: nothing happens to an identity with {first}, nothing to draw")
     return draw_strips(strips)
 
 
 def sequences(store: RunStore, frame: pd.DataFrame, choice: Choice) -> Figure:
-    """Fig. 5: the video in which IFR has fewer events than the baseline by most, that of the median difference (of an
-    even number the one less in favour) and the one in which it has more by most; of each the frames with most events.
+    """Fig. 5: the video in which the second model has fewer events than the first by most, that of the median
+    difference (of an even number the one less in favour) and the one in which it has more by most; of each the frames
+    with most events.
 
     Only videos in which something happens with either are counted. White lines: the objects that it happens to.
     """
@@ -94,8 +98,9 @@ def sequences(store: RunStore, frame: pd.DataFrame, choice: Choice) -> Figure:
     if not ranked:
         raise UserError(f"{pair.videos.dataset.name}: nothing happens to an identity, nothing to draw")
     fewer, more = (sum(sign * own > sign * base for base, own in counts.values()) for sign in (-1, 1))
-    print(f"of {len(counts)} videos {_NAMES[1]} has fewer events than {_NAMES[0]} in {fewer}, more in {more}")
-    places = {"most in favour of IFR": 0, "median": len(ranked) // 2, "most against IFR": len(ranked) - 1}
+    first, second = pair.names
+    print(f"of {len(counts)} videos {second} has fewer events than {first} in {fewer}, more in {more}")
+    places = {f"most in favour of {second}": 0, "median": len(ranked) // 2, f"most against {second}": len(ranked) - 1}
     reasons: dict[int, str] = {}
     for why, place in places.items():
         reasons.setdefault(ranked[place][1], f" ({why} of {len(ranked)} videos)" if choice.video is None else "")
@@ -118,7 +123,7 @@ def compared(store: RunStore, frame: pd.DataFrame, choice: Choice) -> Pair:
     shown = tuple(info.id for info in known if info.length >= _FRAMES and info.id in base.keys() & own.keys())
     if not shown:
         raise UserError(f"{groups[0].dataset}: no video with objects has {_FRAMES} frames or more")
-    return Pair(videos, (before, after), (base, own), shown)
+    return Pair(_names([group.label for group in groups]), videos, (before, after), (base, own), shown)
 
 
 def summary(pair: Pair) -> list[str]:
@@ -126,15 +131,15 @@ def summary(pair: Pair) -> list[str]:
     base, own = (find_identities(pair.videos.truth, found, "box", SCORE_THRESHOLD) for found in pair.results)
     return [
         "the best tracks of each model, as many as objects, matched by masks:",
-        *_counts(pair.sides),
+        *_counts(pair.names, pair.sides),
         f"all tracks that score {SCORE_THRESHOLD} or more, matched by boxes, as in T3:",
-        *_counts((base, own)),
+        *_counts(pair.names, (base, own)),
     ]
 
 
-def _counts(sides: tuple[Identities, Identities]) -> Iterator[str]:
+def _counts(names: tuple[str, str], sides: tuple[Identities, Identities]) -> Iterator[str]:
     """Both ways, and by what becomes of the object with the other model."""
-    for name, other, own, others in zip(_NAMES, _NAMES[::-1], sides, sides[::-1], strict=True):
+    for name, other, own, others in zip(names, names[::-1], sides, sides[::-1], strict=True):
         counts = count_fates(own, others)
         tracks = sum(len(video.found) for video in own.values())
         yield f"  {name}, {tracks} tracks; the object is kept by {other}, failed at too, not found:"
@@ -144,14 +149,29 @@ def _counts(sides: tuple[Identities, Identities]) -> Iterator[str]:
 
 
 def _two_rows(store: RunStore, frame: pd.DataFrame, choice: Choice) -> list[Group]:
-    """Baseline and IFR: the rows that were chosen, else the first pair of T3 that both have runs."""
-    if choice.rows is not None and len(choice.rows) != 2:
-        raise UserError(f"--rows names {len(choice.rows)} rows, expected two: those of {_NAMES[0]} and {_NAMES[1]}")
+    """The rows that were chosen, else the first baseline and IFR of T3 that both have runs."""
+    if choice.rows is not None and (len(choice.rows) != 2 or choice.rows[0] == choice.rows[1]):
+        raise UserError(f"--rows is {','.join(map(str, choice.rows))}, expected two rows to compare, such as 0,2")
     having = rows_with_runs(frame, choice)
     rows = choice.rows or next((pair for pair in _PAIRS if {*pair} <= {*having}), None)
     if rows is None:
-        raise UserError(f"{_NAMES[0]} and {_NAMES[1]} are not both measured: there are runs of rows {having}")
-    return chosen_groups(store, frame, replace(choice, rows=rows))
+        raise UserError(f"IFR and its baseline are not both measured: there are runs of rows {having}")
+    first, second = chosen_groups(store, frame, replace(choice, rows=rows))
+    if first.keys == second.keys:
+        raise UserError(f"rows {rows[0]} and {rows[1]} are the same runs at this scale, nothing to compare")
+    return [first, second]
+
+
+def _names(labels: Sequence[str]) -> tuple[str, str]:
+    """What two rows are called: of their labels, number first, the method and what only one of them has.
+
+    "0 Mask2Former, ResNet-50, YTVIS-19" and "2 Ours, ResNet-50, YTVIS-19" are "Mask2Former" and "Ours".
+    """
+    one, two = (label.partition(" ")[2].split(", ") for label in labels)
+    first, second = (
+        " ".join([own[0], *(part for part in own[1:] if part not in other)]) for own, other in ((one, two), (two, one))
+    )
+    return (first, second) if first != second else (f"row {labels[0]}", f"row {labels[1]}")
 
 
 def _largest(pair: Pair, kind: Kind) -> Example | None:
@@ -173,7 +193,7 @@ def _largest(pair: Pair, kind: Kind) -> Example | None:
 
 def _strip_of_kind(pair: Pair, video_id: int, event: IdentityEvent, first: int) -> Strip:
     titles = []
-    for name, other, own, others in zip(_NAMES, _NAMES[::-1], pair.sides, pair.sides[::-1], strict=True):
+    for name, other, own, others in zip(pair.names, pair.names[::-1], pair.sides, pair.sides[::-1], strict=True):
         counts = count_fates(own, others)
         total, kept = sum(counts[event.kind, fate] for fate in FATES), counts[event.kind, "kept"]
         titles.append(f"{name}: {total} in all videos; in {kept} of them {other} keeps the object")
@@ -186,7 +206,7 @@ def _strip_of_video(pair: Pair, video_id: int, why: str) -> Strip:
     happening = np.bincount([e.frame for side in sides for e in side.events], minlength=len(sides[0].partners))
     first = int(np.convolve(happening, np.ones(_FRAMES, int), "valid").argmax())
     titles = []
-    for name, side in zip(_NAMES, sides, strict=True):
+    for name, side in zip(pair.names, sides, strict=True):
         matched = int((side.partners >= 0).any(axis=0).sum())
         titles.append(f"{name}: {matched} of {len(side.truths)} objects found, events in the video: {len(side.events)}")
     titles[0] = f"video {_video_name(pair, video_id)}{why}; {titles[0]}"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vislab.blocks.frame_memory import FrameMemory
 from vislab.blocks.inter_frame_recurrent import InterFrameRecurrentConfig, InterFrameRecurrentLayer
+from vislab.blocks.masked_attention import MaskMode
 
 CONFIG = InterFrameRecurrentConfig(feed_forward_channels=12)
 
@@ -26,9 +27,9 @@ def inputs(frames: int = 3, queries: int = 3) -> tuple[Tensor, Tensor, FrameMemo
 
 
 def unrolled(
-    layer: InterFrameRecurrentLayer, clip: Tensor, position: Tensor, memory: FrameMemory, mask: Tensor
+    layer: InterFrameRecurrentLayer, clip: Tensor, position: Tensor, memory: FrameMemory, mask: Tensor, mode: MaskMode
 ) -> tuple[Tensor, Tensor]:
-    """The layer by its definition: one clip, one frame, one query after the other."""
+    """The layer by its definition: one clip, one frame, one query after the other. mode: how masks act."""
     num_queries = len(position)
     new_clip, new_frames = [], []
     for b in range(len(clip)):
@@ -36,7 +37,9 @@ def unrolled(
         for t in range(memory.tokens.shape[1]):
             tokens, token_position = memory.tokens[b, t], memory.position[t]
             joint = [
-                slow_attend(layer.cross_attention, group[q], position[q], tokens, token_position, mask[b, t, q])
+                slow_attend(
+                    layer.cross_attention, group[q], position[q], tokens, token_position, mask[b, t, q], mode=mode
+                )
                 for group in (previous, clip[b])
                 for q in range(num_queries)
             ]
@@ -67,16 +70,15 @@ def unrolled(
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.parametrize("width", [12, None])
-def test_equals_the_unrolled_definition_forward_and_gradients(frames: int, width: int | None) -> None:
-    layer, (clip, position, memory, mask) = (
-        build(InterFrameRecurrentConfig(feed_forward_channels=width)),
-        inputs(frames),
-    )
+@pytest.mark.parametrize("mode", ["neg_inf", "multiply"])
+def test_equals_the_unrolled_definition_forward_and_gradients(mode: MaskMode, width: int | None, frames: int) -> None:
+    layer = build(InterFrameRecurrentConfig(mode, feed_forward_channels=width))
+    clip, position, memory, mask = inputs(frames)
     leaves = [clip, position, *memory]
     for leaf in leaves:
         leaf.requires_grad_()
     wanted = [*leaves, *layer.parameters()]
-    fast, slow = layer(clip, position, memory, mask), unrolled(layer, clip, position, memory, mask)
+    fast, slow = layer(clip, position, memory, mask), unrolled(layer, clip, position, memory, mask, mode)
     for found, expected in zip(fast, slow, strict=True):
         torch.testing.assert_close(found, expected)
     weights = [noise(*part.shape, seed=20 + index) for index, part in enumerate(fast)]

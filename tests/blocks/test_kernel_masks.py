@@ -36,6 +36,14 @@ def test_queries_of_other_frames_predict_this_frame() -> None:
     torch.testing.assert_close(masks.from_frames(1, queries, torch.arange(3)), masks(1, queries))
 
 
+def test_whether_frames_have_kernels_of_their_own() -> None:
+    def of(kernels: int, frames: int) -> KernelMasks:
+        return KernelMasks(noise(2, kernels, 4, 5), noise(2, frames, 5, 2, 6).unbind())
+
+    assert of(3, 3).has_frame_queries and not of(1, 3).has_frame_queries
+    assert of(1, 1).has_frame_queries, "where both are the same"
+
+
 def test_no_queries_and_one_frame() -> None:
     masks = KernelMasks(noise(1, 1, 4, 5), noise(1, 1, 5, 2, 6).unbind())
     assert masks(0, torch.empty(0, dtype=torch.int64)).shape == (0, 1, 2, 6)

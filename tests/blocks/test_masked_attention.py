@@ -27,14 +27,15 @@ def random_mask(keys: int = 6) -> Tensor:
 
 @pytest.mark.parametrize("keys", [1, 6])
 @pytest.mark.parametrize("masked", [False, True])
-def test_equals_the_definition_query_by_query(keys: int, masked: bool) -> None:
-    block, (x, position, memory, memory_position) = build(), inputs(keys)
+@pytest.mark.parametrize("mode", ["neg_inf", "multiply"])
+def test_equals_the_definition_query_by_query(mode: str, masked: bool, keys: int) -> None:
+    block, (x, position, memory, memory_position) = build(mode), inputs(keys)
     mask = random_mask(keys) if masked else None
     found = block(x, position, memory, memory_position, mask)
     for b in range(2):
         for q in range(3):
             allowed = None if mask is None else mask[b, q]
-            expected = slow_attend(block, x[b, q], position[q], memory[b], memory_position, allowed)
+            expected = slow_attend(block, x[b, q], position[q], memory[b], memory_position, allowed, mode=mode)
             torch.testing.assert_close(found[b, q], expected)
 
 

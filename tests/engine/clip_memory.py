@@ -1,7 +1,8 @@
-"""Peak memory of inference by clips: python clip_memory.py fake|MODEL HEIGHT WIDTH FRAMES [FRAMES ...]
+"""Peak memory of inference by clips: python clip_memory.py fake|tracked|MODEL HEIGHT WIDTH FRAMES [FRAMES ...]
 
-MODEL: a preset at tiny scale. For each number of frames, prints a line of JSON: peak_bytes above what was resident
-before the first frame of the first video, seconds, instances.
+tracked: the fake model, its clips linked by clip tracking, not stitched. MODEL: a preset at tiny scale. For each number
+of frames, prints a line of JSON: peak_bytes above what was resident before the first frame of the first video, seconds,
+instances.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vislab.engine.device import peak_memory_bytes, reset_peak_memory
 from vislab.engine.infer import predict_dataset
 from vislab.engine.progress import Silent
 from vislab.models.presets import build_model
-from vislab.stitching import ClipInferenceConfig
+from vislab.stitching import ClipInferenceConfig, ClipTrackingConfig, StitchingConfig
 from vislab.structures import ModelOutput
 
 
@@ -49,14 +50,15 @@ def resident_bytes() -> int:
 def main(name: str, height: int, width: int, *lengths: int) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model = TenBlobs() if name == "fake" else build_model(name, "tiny")
+    model = TenBlobs() if name in ("fake", "tracked") else build_model(name, "tiny")
+    clips = ClipInferenceConfig(stitching=ClipTrackingConfig() if name == "tracked" else StitchingConfig())
     device = torch.device("cpu")
     before = resident_bytes()
     for length in lengths:
         data = DatasetConfig("synthetic-ovis", 1, height=height, width=width, length=length, num_categories=8)
         reset_peak_memory(device)
         started = time.perf_counter()
-        config = EvalConfig(data, clips=ClipInferenceConfig())
+        config = EvalConfig(data, clips=clips)
         ((_, results),) = predict_dataset(model, load_dataset(data, "valid"), config, device, Silent(), [0])
         peak, seconds = peak_memory_bytes(device) - before, round(time.perf_counter() - started, 1)
         print(json.dumps({"peak_bytes": peak, "seconds": seconds, "instances": len(results)}))

@@ -17,15 +17,15 @@ from oracle import Marked, Oracle
 from torch import Tensor, nn
 
 import vislab
-from vislab.config import digest, digest_of, to_dict
+from vislab.config import digest, digest_of, from_dict, to_dict
 from vislab.data import DatasetConfig, VideoDataset, load_dataset
-from vislab.engine.clip_inference import clip_detections
+from vislab.engine.clip_inference import clip_detections, clip_instances
 from vislab.engine.config import EvalConfig
 from vislab.engine.infer import predict_video
 from vislab.engine.progress import Silent
 from vislab.errors import UserError
 from vislab.models.presets import build_model
-from vislab.stitching import ClipInferenceConfig, StitchingConfig
+from vislab.stitching import ClipInferenceConfig, ClipTrackingConfig, StitchingConfig
 from vislab.stitching.schedule import ClipWindow
 from vislab.structures import ModelOutput
 
@@ -66,6 +66,15 @@ def test_near_online_linking_by_boxes_and_masks(clip_length: int, clip_stride: i
     assert measured(marked, results) == PERFECT
 
 
+@pytest.mark.parametrize("by_frame", [True, False])
+@pytest.mark.parametrize(("clip_length", "clip_stride"), [(6, 4), (5, 1), (12, 7)])
+def test_clip_tracking_of_perfect_clips(clip_length: int, clip_stride: int, by_frame: bool) -> None:
+    marked = Marked(load_dataset(LONG, "valid"))
+    clips = ClipInferenceConfig(clip_length, clip_stride, ClipTrackingConfig())
+    results = predict_all(Oracle(marked, by_frame=by_frame), marked, config(clips), Silent())
+    assert measured(marked, results) == PERFECT
+
+
 @pytest.mark.parametrize(
     ("split", "num_videos"),
     [("train", 3), ("valid", 1), *(pytest.param(split, None, marks=pytest.mark.slow) for split in ("train", "valid"))],
@@ -97,6 +106,8 @@ def test_one_clip_of_the_video_s_length_is_the_whole_video(name: str, num_frames
     clips = ClipInferenceConfig(num_frames, 1, StitchingConfig(min_frame_score=0.0, min_track_score=0.0))
     assert predict_video(model, frames, config(clips, top_k=20), 5, CPU) == whole
     assert len(whole) > 5
+    tracking = ClipInferenceConfig(num_frames + 1, 1, ClipTrackingConfig())  # takes a shorter video as it is
+    assert predict_video(model, frames, config(tracking, top_k=20), 5, CPU) == whole
 
 
 class Scripted(nn.Module):
@@ -132,6 +143,16 @@ def test_a_video_shorter_than_the_clip_is_reflected_and_judged_by_its_own_frames
     assert all(len(instance.segmentations) == 3 for instance in found)
 
 
+def test_clip_tracking_reflects_a_short_video_for_models_that_need_it() -> None:
+    model = Scripted(torch.zeros(2, 3, 1), torch.ones(2, 3, 32, 32))
+    clips = config(ClipInferenceConfig(5, 1, ClipTrackingConfig()))
+    predict_video(model, numbered(3), clips, 1, CPU)
+    model.clip_length = 5  # type: ignore[assignment]
+    found = predict_video(model, numbered(3), clips, 1, CPU)
+    assert model.seen == [[0, 1, 2], [0, 1, 2, 1, 0]]
+    assert [len(instance.segmentations) for instance in found] == [3, 3]
+
+
 def test_frames_are_read_clip_by_clip() -> None:
     marked = Marked(load_dataset(replace(LONG, num_videos=1, length=14), "valid"))
     predict_all(Oracle(marked, by_frame=True), marked, config(ClipInferenceConfig(6, 4)), Silent())
@@ -155,7 +176,7 @@ def test_the_watcher_hears_of_every_clip() -> None:
 
 def test_a_video_without_frames_has_no_instances() -> None:
     nothing = np.zeros((0, 32, 32, 3), np.uint8)
-    for clips in (None, ClipInferenceConfig()):
+    for clips in (None, ClipInferenceConfig(), ClipInferenceConfig(stitching=ClipTrackingConfig())):
         assert predict_video(FakeModel(), nothing, config(clips), 2, CPU) == []
 
 
@@ -168,6 +189,7 @@ def test_a_video_without_frames_has_no_instances() -> None:
 )
 def test_a_model_of_fixed_clip_length_gets_no_other_clips(clips: ClipInferenceConfig | None, words: str) -> None:
     videos = FakeVideos(2)
+    torch.manual_seed(0)  # sees something
     model = FakeModel()
     model.clip_length = 6  # type: ignore[assignment]
     with pytest.raises(UserError, match=words):
@@ -195,6 +217,20 @@ def test_candidates_are_the_best_pairs_of_query_and_class(by_frame: bool) -> Non
     assert len(found.mask_logits) == len({query for _, query, _ in pairs})
 
 
+@pytest.mark.parametrize("by_frame", [True, False])
+def test_instances_of_a_clip_are_its_best_queries_with_all_classes(by_frame: bool) -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(1, 7, 6, 5) if by_frame else torch.randn(1, 7, 5)
+    masks, boxes = torch.randn(7, 6, 2, 2), torch.rand(1, 7, 6, 4)
+    output = ModelOutput(logits, boxes, lambda b, q: masks[q])
+    found = clip_instances(output, ClipWindow(7, 4, (7, 8, 9, 10, 9, 8)), 3, 4)
+    scores = logits[0, :, :4, :4].sigmoid().mean(1) if by_frame else logits[0, :, :4].sigmoid()
+    best = sorted(range(7), key=lambda query: -scores[query].max().item())[:3]
+    assert (found.first, found.end) == (7, 11)
+    np.testing.assert_allclose(found.class_scores, scores[best].numpy(), rtol=1e-6)
+    assert torch.equal(found.mask_logits, masks[best, :4])
+
+
 def test_scores_that_are_no_numbers_are_not_the_best() -> None:
     logits = torch.tensor([[[np.nan], [np.nan]], [[1.0], [1.0]]])
     model = Scripted(logits.expand(-1, -1, 1).repeat(1, 5, 1), torch.ones(2, 10, 32, 32))
@@ -206,19 +242,25 @@ def test_clips_are_part_of_the_key_and_their_absence_leaves_old_keys_alone() -> 
     whole = to_dict(config())
     assert [whole.pop(name) for name in ("clips", "augmentation", "stream")] == [None] * 3
     assert digest(config()) == digest_of(whole)
-    keys = {digest(config(clips)) for clips in (None, ClipInferenceConfig(), ClipInferenceConfig(clip_stride=3))}
-    assert len(keys) == 3
+    tracking = ClipInferenceConfig(stitching=ClipTrackingConfig())
+    settings = (ClipInferenceConfig(), ClipInferenceConfig(clip_stride=3), tracking)
+    keys = {digest(config(clips)) for clips in (None, *settings)}
+    assert len(keys) == 4
+    for clips in settings:
+        assert from_dict(ClipInferenceConfig, to_dict(clips)) == clips
+    assert digest(ClipInferenceConfig()) == "c9acac3e54816b1c"  # of results that are there
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
 @pytest.mark.parametrize("size", [(96, 160), pytest.param((360, 640), marks=pytest.mark.slow)])
-def test_memory_is_bounded_by_the_clip_not_by_the_video(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("kind", ["fake", "tracked"])
+def test_memory_is_bounded_by_the_clip_not_by_the_video(kind: str, size: tuple[int, int]) -> None:
     """300 frames of synthetic-ovis, ten instances in each clip, a model that needs next to nothing.
 
     In a process of its own, whose peak nothing else has raised.
     """
     script = Path(__file__).with_name("clip_memory.py")
-    command = [sys.executable, str(script), "fake", *map(str, size), "60", "300"]
+    command = [sys.executable, str(script), kind, *map(str, size), "60", "300"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     short, long = map(json.loads, lines)
     assert long["instances"] == short["instances"] == 10

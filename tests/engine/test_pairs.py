@@ -13,7 +13,7 @@ from vislab.engine.infer import predict_video
 from vislab.engine.pairs import best_pairs, category_scores, pair_masks
 from vislab.models.mask2former_vis import NoObjectOutput
 from vislab.rle import decode
-from vislab.stitching import ClipInferenceConfig, StitchingConfig
+from vislab.stitching import ClipInferenceConfig, ClipTrackingConfig, StitchingConfig
 from vislab.structures import ModelOutput, RegionMaskPredictor
 
 
@@ -60,6 +60,14 @@ def test_a_query_with_two_classes_has_two_masks(clips: ClipInferenceConfig | Non
         for code in instance.segmentations:
             mask = decode(code, 32, 32)
             assert mask[query].all() and mask[:, instance.label].all() and mask.sum() == 63
+
+
+def test_clip_tracking_takes_the_mask_of_the_best_class() -> None:
+    model = ByClass()
+    clips = ClipInferenceConfig(2, 1, ClipTrackingConfig())
+    config = EvalConfig(DatasetConfig("fake"), top_k=3, clips=clips)
+    predict_video(model, np.zeros((2, 32, 32, 3), np.uint8), config, 3, torch.device("cpu"))
+    assert model.masks.asked == [([0, 1], [0, 1])]
 
 
 def test_other_models_are_asked_once_for_each_query() -> None:

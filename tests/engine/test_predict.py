@@ -23,14 +23,15 @@ from vislab.engine.predict import VideoPredictor, clips_of, shown_evaluation
 from vislab.errors import UserError
 from vislab.models.presets import build_model
 from vislab.rle import decode_checked
-from vislab.stitching import ClipInferenceConfig
+from vislab.stitching import ClipInferenceConfig, ClipTrackingConfig
 from vislab.stitching.augmentation import TestTimeAugmentationConfig as AugmentationConfig
 from vislab.stitching.video_stream import StreamConfig
 
 CPU = torch.device("cpu")
 LONG = DatasetConfig("synthetic-ovis", 1, height=72, width=128, length=43, num_categories=8)
 FRAMES = np.random.default_rng(0).integers(0, 256, (11, 40, 60, 3), np.uint8)
-CLIPS, ONLINE, OFFLINE = ClipInferenceConfig(4, 3), StreamConfig(), StreamConfig(mode="offline", window=3)
+CLIPS, TRACKED = ClipInferenceConfig(4, 3), ClipInferenceConfig(4, 2, ClipTrackingConfig())
+ONLINE, OFFLINE = StreamConfig(), StreamConfig(mode="offline", window=3)
 
 
 def config(**more: Any) -> EvalConfig:
@@ -51,11 +52,12 @@ def eager(name: str) -> nn.Module:
     ("name", "evaluation"),
     [
         ("seqformer", config(clips=CLIPS, short_side=32)),
+        ("seqformer", config(clips=TRACKED, short_side=32)),
         ("seqformer", config()),
         ("refinevis", config(stream=ONLINE, top_k=30)),
         ("refinevis", config(stream=OFFLINE, top_k=30)),
     ],
-    ids=["clips", "whole", "online", "offline"],
+    ids=["clips", "tracked clips", "whole", "online", "offline"],
 )
 @pytest.mark.parametrize("count", [2, 11])
 def test_the_instances_are_those_of_an_evaluation(name: str, evaluation: EvalConfig, count: int) -> None:
@@ -116,6 +118,7 @@ class Camera:
     ("evaluation", "bound"),
     [
         (config(clips=CLIPS), 4 + 3),
+        (config(clips=TRACKED), 4 + 2),
         (config(clips=ClipInferenceConfig(1, 1)), 2),
         (config(), 24 + 16),
         (config(stream=ONLINE), 2 * 8),
@@ -133,7 +136,8 @@ def test_few_frames_are_held_however_long_the_video(evaluation: EvalConfig, boun
 
 
 def test_nothing_comes_of_nothing() -> None:
-    for evaluation, model in ((config(clips=CLIPS), FakeModel()), (config(stream=ONLINE), eager("idol"))):
+    clips = [(config(clips=clips), FakeModel()) for clips in (CLIPS, TRACKED)]
+    for evaluation, model in (*clips, (config(stream=ONLINE), eager("idol"))):
         predictor = VideoPredictor(model, evaluation, 2, CPU, keep_tracks=True)
         assert list(predictor.follow([])) == [] and predictor.instances() == []
 

@@ -21,6 +21,7 @@ from vislab.models.presets import ifr as ifr_model
 from vislab.models.presets import mask2former_vis
 from vislab.report.tables.files import read_table, table_path
 from vislab.report.tables.frames import TRACKING
+from vislab.stitching.config import ClipInferenceConfig, ClipTrackingConfig
 from vislab.study.declare import SCALES, Table
 
 PAPER = ifr.PAPER
@@ -32,9 +33,9 @@ def configuration(table: Table, row: int, scale: str = "paper") -> Any:
 
 
 def test_all_tables_the_figure_and_one_of_our_own() -> None:
-    assert [table.id for table in PAPER.tables] == ["T1", "T2", "T3", "T4", "F4", "X1", "X2"]
-    assert [len(table.own_rows()) for table in PAPER.tables] == [8, 8, 10, 8, 5, 0, 2]
-    assert [table.published for table in PAPER.tables] == [True] * 4 + [False] * 3
+    assert [table.id for table in PAPER.tables] == ["T1", "T2", "T3", "T4", "F4", "X1", "X2", "X3"]
+    assert [len(table.own_rows()) for table in PAPER.tables] == [8, 8, 10, 8, 5, 0, 2, 6]
+    assert [table.published for table in PAPER.tables] == [True] * 4 + [False] * 4
 
 
 @pytest.mark.parametrize("numbers", NUMBERS["tables"], ids=lambda numbers: numbers["id"])
@@ -86,6 +87,8 @@ def test_table_4_is_one_training_of_the_base(scale: str) -> None:
     assert len({run.eval_key for run in runs}) == 4
     clips = [run.evaluation.clips and run.evaluation.clips.clip_length for run in runs[:4]]
     assert clips == [None, None, 2, 5]
+    assert all(run.evaluation.clips == ifr.by_clips(run.evaluation.clips.clip_length) for run in runs[2:4])
+    assert ifr.by_clips(5) == ClipInferenceConfig(5, 1, ClipTrackingConfig(min_iou=0.05))
     sizes = runs[1].evaluation.augmentation.short_sides
     assert len(sizes) == 4 and runs[1].evaluation.short_side in sizes
     if scale != "paper":

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import ifr
 import ifr_figures
 import numpy as np
 import pandas as pd
@@ -88,8 +89,9 @@ def store(tmp_path: Path) -> RunStore:
 def report(*rows: tuple[int, str]) -> pd.DataFrame:
     """Of T3; rows: number and training key."""
     common = {"paper": "ifr", "table": "T3", "metric": "IDs", "scale": "tiny", "n": 1, "status": "measured"}
+    labels = {row.index: row.label for row in ifr.T3.rows}
     lines = [
-        common | {"row": row, "label": f"row {row}", "dataset": NAME, "train_key": key, "eval_key": "eval"}
+        common | {"row": row, "label": labels[row], "dataset": NAME, "train_key": key, "eval_key": "eval"}
         for row, key in rows
     ]
     return pd.DataFrame(lines, columns=list(COLUMNS))
@@ -114,10 +116,8 @@ def test_each_kind_is_found_where_it_happens(
     for strip, (words, (video, count)) in zip(found, kinds.items(), strict=True):
         above, below = strip.rows
         kind = words.removeprefix("identity ")
-        assert above.title.startswith(
-            f"{words}, video 0000{video}; Mask2Former-VIS: {count} in all videos; in {count} "
-        )
-        assert below.title.startswith(f"IFR: {1 if kind == 'loss' else 0} in all videos; in ")
+        assert above.title.startswith(f"{words}, video 0000{video}; Mask2Former: {count} in all videos; in {count} ")
+        assert below.title.startswith(f"Ours: {1 if kind == 'loss' else 0} in all videos; in ")
         assert above.marks[strip.numbers.index(AT)] == kind and [*above.marks].count("") == 5
         assert set(below.marks) == {""} and len(strip.numbers) == 6 and AT - 1 in strip.numbers
         truth = load_dataset(DATA, "valid")
@@ -126,7 +126,8 @@ def test_each_kind_is_found_where_it_happens(
         assert any(np.array_equal(np.stack([own for (own,) in above.outlined]), each) for each in masks)
         assert len(above.tracks) == 2 == len(below.tracks)
     text = capsys.readouterr().out
-    assert "row 0 row 0 and row 2 row 2, seed 0: 12 objects in 6 videos" in text
+    assert "row 0 Mask2Former, ResNet-50, YTVIS-19 and row 2 Ours, ResNet-50, YTVIS-19, seed 0: 12 objects in 6" in text
+    assert "  Mask2Former, 12 tracks; the object is kept by Ours, failed at too, not found:" in text
     baseline, own, *_ = text.split("kept by ")[1:]
     for line in (
         "identity change     1 = 1 + 0 + 0",
@@ -142,39 +143,67 @@ def test_videos_from_most_in_favour_to_most_against(
 ) -> None:
     found = strips(monkeypatch, "Fig5", store)
     starts = [
-        f"video 0000{video} ({why} of 5 videos); Mask2Former-VIS: 2 of 2 objects found, events in the video: {count}"
-        for video, why, count in ((1, "most in favour of IFR", 2), (2, "median", 1), (4, "most against IFR", 0))
+        f"video 0000{video} ({why} of 5 videos); Mask2Former: 2 of 2 objects found, events in the video: {count}"
+        for video, why, count in ((1, "most in favour of Ours", 2), (2, "median", 1), (4, "most against Ours", 0))
     ]
     assert [strip.rows[0].title for strip in found] == starts
-    assert found[2].rows[1].title == "IFR: 2 of 2 objects found, events in the video: 1"
+    assert found[2].rows[1].title == "Ours: 2 of 2 objects found, events in the video: 1"
     assert [[mark for mark in row.marks if mark] for strip in found for row in strip.rows] == [
         ["switch"], [], ["loss"], [], [], ["loss"],
     ]  # fmt: skip
     at = found[0].numbers.index(AT)
     assert [len(masks) for masks in found[0].rows[0].outlined] == [2 if t == at else 0 for t in range(6)]
-    assert "of 6 videos IFR has fewer events than Mask2Former-VIS in 4, more in 1" in capsys.readouterr().out
+    assert "of 6 videos Ours has fewer events than Mask2Former in 4, more in 1" in capsys.readouterr().out
 
 
 def test_a_named_video_is_the_only_one(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     (strip,) = strips(monkeypatch, "Fig5", store, Choice(video="2"))
-    assert strip.rows[0].title.startswith("video 00002; Mask2Former-VIS")
+    assert strip.rows[0].title.startswith("video 00002; Mask2Former: ")
     (only,) = strips(monkeypatch, "Fig1", store, Choice(video="00005"))
-    assert only.rows[0].title.startswith("merge, video 00005; Mask2Former-VIS: 1 in all videos")
+    assert only.rows[0].title.startswith("merge, video 00005; Mask2Former: 1 in all videos")
 
 
-def test_the_other_way_round_with_rows_in_another_order(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_other_way_round_with_rows_in_another_order(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (strip,) = strips(monkeypatch, "Fig1", store, Choice(rows=(2, 0)))
-    assert strip.rows[0].title.startswith("loss, video 00004; Mask2Former-VIS: 1 in all videos; in 1 of them")
+    above, below = (row.title for row in strip.rows)
+    assert above == "loss, video 00004; Ours: 1 in all videos; in 1 of them Mask2Former keeps the object"
+    assert below == "Mask2Former: 1 in all videos; in 1 of them Ours keeps the object"
+    capsys.readouterr()
+    found = strips(monkeypatch, "Fig5", store, Choice(rows=(2, 0)))
+    assert found[0].rows[0].title.startswith("video 00004 (most in favour of Mask2Former of 5 videos); Ours: 2 of 2")
+    assert "of 6 videos Mask2Former has fewer events than Ours in 1, more in 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ((0, 2), ("Mask2Former", "Ours")),
+        ((2, 4), ("Ours ResNet-50", "Ours Swin-L 200 queries")),
+        ((3, 4), ("Ours", "Ours 200 queries")),
+    ],
+)
+def test_models_are_called_what_tells_their_labels_apart(
+    store: RunStore, rows: tuple[int, int], names: tuple[str, str]
+) -> None:
+    frame = report((rows[0], "base"), (rows[1], "own"))
+    assert ifr_figures.compared(store, frame, Choice(rows=rows)).names == names
+    alike = frame.assign(label="Ours")
+    numbered = ifr_figures.compared(store, alike, Choice(rows=rows)).names
+    assert numbered == (f"row {rows[0]} Ours", f"row {rows[1]} Ours")
 
 
 @pytest.mark.parametrize(
     ("figure", "frame", "choice", "sentence"),
     [
         ("Fig1", FRAME, Choice(video="9"), "no video '9'; expected positions from 0 to 5"),
-        ("Fig1", FRAME, Choice(video="3"), "nothing happens to an identity with Mask2Former-VIS"),
+        ("Fig1", FRAME, Choice(video="3"), "nothing happens to an identity with Mask2Former, nothing"),
         ("Fig5", FRAME, Choice(video="3"), "nothing happens to an identity, nothing to draw"),
-        ("Fig1", FRAME, Choice(seed=4), "row 0 row 0 on .*: no run with seed 4; its seeds are 0"),
-        ("Fig1", FRAME, Choice(rows=(0,)), "--rows names 1 rows, expected two"),
+        ("Fig1", FRAME, Choice(seed=4), "row 0 Mask2Former, .* on .*: no run with seed 4; its seeds are 0"),
+        ("Fig1", FRAME, Choice(rows=(0,)), "--rows is 0, expected two rows to compare, such as 0,2"),
+        ("Fig1", FRAME, Choice(rows=(2, 2)), "--rows is 2,2, expected two rows to compare"),
+        ("Fig5", report((2, "own"), (3, "own")), Choice(rows=(2, 3)), "rows 2 and 3 are the same runs at this scale"),
         ("Fig5", FRAME, Choice(rows=(0, 5)), "--rows: ifr T3 has no run of row 5 on"),
         ("Fig5", report((0, "base"), (1, "own")), Choice(), r"are not both measured: there are runs of rows \[0, 1\]"),
         ("Fig5", FRAME, Choice(dataset="synthetic-ovis"), "ifr T3 is not measured on synthetic-ovis, but on"),

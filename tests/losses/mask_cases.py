@@ -17,6 +17,7 @@ class Kernels:
 
     kernels: Tensor
     features: Tensor
+    has_frame_queries = True
 
     def __call__(self, batch_index: int, query_index: Tensor) -> Tensor:
         return self.from_frames(batch_index, query_index, torch.arange(self.kernels.shape[1]))

@@ -10,8 +10,9 @@ from loss_cases import noise, random_output, random_targets, slow_focal
 from mask_cases import every_pixel, kernel_output, pixel_centres, slow_cross_entropy, slow_dice
 from torch import Tensor
 
+from vislab.blocks.kernel_masks import KernelMasks
 from vislab.errors import UserError
-from vislab.losses import cross_frame, mask_matching
+from vislab.losses import cross_frame, mask_criterion, mask_matching
 from vislab.losses.mask_criterion import MaskCriterionConfig, class_loss
 from vislab.losses.mask_matching import MaskMatcherConfig, match_masks
 from vislab.losses.point_sampling import PointSamplingConfig
@@ -79,12 +80,36 @@ def test_equals_equation_5_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
         assert loss.item() == pytest.approx(expected[name], rel=1e-5), name
 
 
-def test_lambda_e_of_zero_is_the_plain_loss_bit_for_bit() -> None:
-    """Nothing else is computed, and with another lambda_e the plain terms stay the same bits."""
-    plain, zero = run(CONFIG), run(replace(CONFIG, cross_frame_weight=0.0))
-    assert plain.keys() == zero.keys() and all(torch.equal(plain[name], zero[name]) for name in plain)
-    some = run(replace(CONFIG, cross_frame_weight=0.7))
-    assert all(torch.equal(plain[name], some[name]) for name in plain)
+def plain_losses_and_gradients(config: MaskCriterionConfig) -> dict[str, Tensor]:
+    """The losses but for the cross-frame ones, and the gradients of their sum."""
+    torch.manual_seed(0)
+    output = kernel_output(3, 4, 3, 3, 2, SIZE)
+    losses = config.build()(output, clips(), STRIDE)
+    plain = {name: loss for name, loss in losses.items() if not name.startswith("cross")}
+    layers = {"": output, "/aux0": output.aux_outputs[0]}
+    leaves = {
+        f"{name}{suffix}": leaf
+        for suffix, layer in layers.items()
+        for name, leaf in (("logits", layer.pred_logits), *vars(layer.pred_masks).items())
+    }
+    gradients = torch.autograd.grad(sum(plain.values()), [*leaves.values()])
+    return plain | {f"gradient of {name}": part for name, part in zip(leaves, gradients, strict=True)}
+
+
+def test_lambda_e_of_zero_is_the_plain_loss_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another lambda_e the plain terms stay the same bits, and with zero none of its code is called."""
+    some = plain_losses_and_gradients(replace(CONFIG, cross_frame_weight=0.7))
+
+    def called(*_: object) -> None:
+        raise AssertionError("cross-frame losses are computed")
+
+    monkeypatch.setattr(mask_criterion, "cross_frame_losses", called)
+    with pytest.raises(AssertionError, match="cross-frame losses are computed"):
+        run(replace(CONFIG, cross_frame_weight=0.7))
+    zero = plain_losses_and_gradients(replace(CONFIG, cross_frame_weight=0.0))
+    assert len(zero) == 12 and zero.keys() == some.keys()
+    for name, value in zero.items():
+        assert torch.equal(value, some[name]), name
 
 
 def test_cross_terms_are_linear_in_lambda_e() -> None:
@@ -162,3 +187,43 @@ def test_a_model_without_frame_level_queries_has_no_cross_frame_loss() -> None:
     with pytest.raises(UserError, match="criterion.cross_frame_weight is 0.3, expected 0"):
         replace(CONFIG, cross_frame_weight=0.3).build()(output, targets, 4)
     assert CONFIG.build()(output, targets, 4)["mask"] > 0
+
+
+def kernel_masks(kernels: Tensor, frames: int = 3) -> ModelOutput:
+    """A layer with the masks that vislab's models have. kernels: (1, T or 1, 4, 3)."""
+    boxes, features = torch.full((1, 4, frames, 4), torch.nan), noise(1, frames, 3, *SIZE, seed=2).unbind()
+    return ModelOutput(noise(1, 4, 3, seed=1), boxes, KernelMasks(kernels, features))
+
+
+def test_nor_has_one_whose_queries_serve_all_frames() -> None:
+    """Mask2Former-VIS; of a clip of one frame there are no other frames to predict."""
+    config, shared = replace(CONFIG, cross_frame_weight=0.3), noise(1, 1, 4, 3)
+    with pytest.raises(UserError, match="^criterion.cross_frame_weight is 0.3, expected 0 for a model without frame"):
+        config.build()(kernel_masks(shared), [random_targets(2, 3, 3, seed=1, size=SIZE)], STRIDE)
+    losses = config.build()(kernel_masks(shared, 1), [random_targets(2, 1, 3, seed=1, size=SIZE)], STRIDE)
+    assert losses["cross_mask"] == 0
+
+
+def test_learned_queries_before_the_first_layer_get_cross_terms_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the same for all frames, so that at every pixel the terms are the plain ones, T - 1 times."""
+    monkeypatch.setattr(cross_frame, "uncertain_points", every_pixel)
+    output, weight = kernel_masks(noise(1, 3, 4, 3)), 0.3
+    output.aux_outputs = [kernel_masks(noise(1, 1, 4, 3, seed=5))]
+    targets = [random_targets(2, 3, 3, seed=1, size=SIZE)]
+    losses = replace(CONFIG, cross_frame_weight=weight).build()(output, targets, STRIDE)
+    for name in ("mask", "dice"):
+        torch.testing.assert_close(losses[f"cross_{name}/aux0"], weight * 2 * losses[f"{name}/aux0"])
+
+
+@pytest.mark.parametrize(
+    "field", ["class_weight", "mask_weight", "dice_weight", "cross_frame_weight", "no_object_weight"]
+)
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_weights_that_cannot_be(field: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"^criterion.{field} is {value}, expected 0 or more$"):
+        replace(CONFIG, **{field: value})
+
+
+def test_matching_needs_points() -> None:
+    with pytest.raises(UserError, match="^criterion.matcher.num_points is 0, expected 1 or more$"):
+        replace(CONFIG, matcher=MaskMatcherConfig(num_points=0))

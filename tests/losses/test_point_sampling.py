@@ -8,6 +8,7 @@ from loss_cases import noise
 from mask_cases import pixel_centres
 from torch.nn import functional
 
+from vislab.errors import UserError
 from vislab.losses.point_sampling import (
     PointSamplingConfig,
     random_points,
@@ -92,3 +93,26 @@ def test_seeds_follow_torchs_generator_and_streams_differ() -> None:
 def test_defaults_are_the_releases() -> None:
     """facebookresearch/Mask2Former configs/youtubevis_2019/video_maskformer2_R50_bs16_8ep.yaml."""
     assert PointSamplingConfig() == PointSamplingConfig(num_points=112 * 112, oversampling=3.0, uncertain_share=0.75)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("num_points", 0, "1 or more"),
+        ("oversampling", 0.5, "1 or more candidates per point"),
+        ("oversampling", -1.0, "1 or more candidates per point"),
+        ("oversampling", float("nan"), "1 or more candidates per point"),
+        ("oversampling", float("inf"), "1 or more candidates per point"),
+        ("uncertain_share", 1.5, "a number from 0 to 1"),
+        ("uncertain_share", -0.1, "a number from 0 to 1"),
+    ],
+)
+def test_options_that_cannot_be(field: str, value: float, expected: str) -> None:
+    with pytest.raises(UserError, match=f"^points.{field} is {value}, expected {expected}$"):
+        PointSamplingConfig(**{field: value})
+
+
+def test_options_at_their_bounds() -> None:
+    for share in (0.0, 1.0):
+        found = uncertain_points(noise(2, 4, 4), PointSamplingConfig(1, 1.0, share), generator())
+        assert found.shape == (2, 1, 2)

@@ -21,10 +21,11 @@ from vislab.config import added_later
 
 @dataclass(frozen=True)
 class InterFrameRecurrentConfig:
-    """IFR layer. mask_mode: "multiply" is Eq. 1 as printed. feed_forward_channels: of the network after the clip-level
-    self-attention; the paper names none, its baseline has one of this width in every layer. None leaves it out. start:
-    of what the layer adds to its baseline's, the way from frame-level to clip-level queries: "random" as in the paper
-    (section 4.1), or "own_frames", where a clip-level query begins as itself plus a mean of its own frames'."""
+    """IFR layer. mask_mode: "multiply" is Eq. 1 as printed, but for queries that are blocked everywhere (see
+    MaskedCrossAttention). feed_forward_channels: of the network after the clip-level self-attention; the paper names
+    none, its baseline has one of this width in every layer. None leaves it out. start: of what the layer adds to its
+    baseline's, the way from frame-level to clip-level queries: "random" as in the paper (section 4.1), or "own_frames",
+    where a clip-level query begins as itself plus a mean of its own frames'."""
 
     mask_mode: MaskMode = "neg_inf"
     feed_forward_channels: int | None = 2048

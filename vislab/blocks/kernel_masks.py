@@ -22,6 +22,11 @@ class KernelMasks:
     kernels: Tensor
     features: tuple[Tensor, ...]
 
+    @property
+    def has_frame_queries(self) -> bool:
+        """Whether every frame has kernels of its own. True for a clip of one frame, where both are the same."""
+        return self.kernels.shape[1] == len(self.features[0])
+
     def __call__(self, batch_index: int, query_index: Tensor) -> Tensor:
         """query_index: (n,) int64. Returns logits (n, T, h, w)."""
         return self._logits(self.kernels[batch_index][:, query_index], batch_index)

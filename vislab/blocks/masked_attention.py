@@ -29,8 +29,8 @@ def foreground(mask_logits: Tensor) -> Tensor:
 def multiplied_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0) -> Tensor:
     """softmax((query key^T * mask) / sqrt(D)) value: IFR Eq. 1 as printed.
 
-    A blocked key keeps the weight of a zero logit. query: (B, M, Q, D); key, value: (B, M, K, D); mask: broadcastable
-    to (B, M, Q, K). Returns (B, M, Q, D).
+    A blocked key keeps the weight of a zero logit; where all are blocked, all weigh the same. query: (B, M, Q, D); key,
+    value: (B, M, K, D); mask: broadcastable to (B, M, Q, K). Returns (B, M, Q, D).
     """
     logits = query @ key.transpose(-2, -1) * mask * query.shape[-1] ** -0.5
     return functional.dropout(logits.softmax(-1), dropout) @ value
@@ -41,7 +41,8 @@ class MaskedCrossAttention(ResidualAttention):
 
     Args:
         mask_mode: "neg_inf" gives blocked keys no weight, as IFR's baseline does (Mask2Former); "multiply" is IFR
-            Eq. 1 as printed. No effect on calls without a mask.
+            Eq. 1 as printed, but for a query that is blocked everywhere: in both modes it attends as without a mask,
+            where Eq. 1 gives all keys the same weight. No effect on calls without a mask.
     """
 
     def __init__(self, channels: int, num_heads: int, dropout: float = 0.0, mask_mode: MaskMode = "neg_inf") -> None:

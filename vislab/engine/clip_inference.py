@@ -1,4 +1,5 @@
-"""Near-online inference (DeVIS section 3.5): overlapping clips of a video, one after the other, stitched together.
+"""Near-online inference (DeVIS section 3.5, IFC section 3.3): overlapping clips of a video, one after the other, whose
+instances become those of the video.
 
 Shape letters: T frames of a clip, Q queries, K classes, M detections, H W image size.
 """
@@ -17,8 +18,18 @@ from vislab.engine.config import EvalConfig
 from vislab.engine.mask_encoding import MaskSampling, resize_masks
 from vislab.engine.pairs import best_pairs, category_scores, pair_masks
 from vislab.errors import UserError
-from vislab.stitching import ClipDetections, ClipInferenceConfig, ClipStitcher, ImageMasks, VideoInstance, VideoTracks
-from vislab.stitching.clip import TrackedFrame
+from vislab.stitching import (
+    ClipDetections,
+    ClipInferenceConfig,
+    ClipInstances,
+    ClipStitcher,
+    ClipTracker,
+    ClipTrackingConfig,
+    ImageMasks,
+    TrackedFrame,
+    VideoInstance,
+    VideoTracks,
+)
 from vislab.stitching.schedule import ClipWindow, clip_windows
 from vislab.structures import ModelOutput
 
@@ -70,7 +81,8 @@ def predict_clips(
 
 
 class ClipFollower:
-    """Model and stitcher of one video: clips of frames to finished frames. Holds what neighbouring clips share."""
+    """Model and stitcher, or tracker, of one video: clips of frames to finished frames. Holds what neighbouring clips
+    share."""
 
     def __init__(
         self, model: nn.Module, config: EvalConfig, clips: ClipInferenceConfig, num_categories: int,
@@ -78,23 +90,29 @@ class ClipFollower:
     ) -> None:  # fmt: skip
         self.model, self.config, self.clips = model, config, clips
         self.num_categories, self.device = num_categories, device
-        self._stitcher: ClipStitcher | None = None
+        self._linking: ClipStitcher | ClipTracker | None = None
 
     @torch.inference_mode()
     def push(self, frames: np.ndarray, window: ClipWindow) -> list[TrackedFrame]:
         """frames: (T, H, W, 3) uint8, RGB, the inputs of the next window. Gives the frames before it."""
-        config = self.config
-        batch = video_batch(frames, config.short_side, config.max_side).to(self.device)
+        if isinstance(self.clips.stitching, ClipTrackingConfig) and getattr(self.model, "clip_length", None) is None:
+            frames = frames[: window.length]  # IFC reflects no short video
+        batch = video_batch(frames, self.config.short_side, self.config.max_side).to(self.device)
         output = self.model(batch.images, batch.padding_mask)
-        if self._stitcher is None:
-            sampling = MaskSampling.of(self.model, batch, config)
-            self._stitcher = ClipStitcher(self.clips, image_masks(sampling, frames.shape[1:3], config.mask_threshold))
-        return self._stitcher.push(clip_detections(output, window, config.top_k, self.num_categories))
+        if self._linking is None:
+            self._linking = self._start(MaskSampling.of(self.model, batch, self.config), frames.shape[1:3])
+        if isinstance(self._linking, ClipTracker):
+            return self._linking.push(clip_instances(output, window, self.config.top_k, self.num_categories))
+        return self._linking.push(clip_detections(output, window, self.config.top_k, self.num_categories))
 
     @torch.inference_mode()
     def flush(self) -> list[TrackedFrame]:
         """The frames that are left, after the last clip."""
-        return [] if self._stitcher is None else self._stitcher.flush()
+        return [] if self._linking is None else self._linking.flush()
+
+    def _start(self, sampling: MaskSampling, size: tuple[int, ...]) -> ClipStitcher | ClipTracker:
+        masks, rule = image_masks(sampling, size, self.config.mask_threshold), self.clips.stitching
+        return ClipTracker(rule, masks) if isinstance(rule, ClipTrackingConfig) else ClipStitcher(self.clips, masks)
 
 
 def image_masks(sampling: MaskSampling, size: tuple[int, ...], threshold: float) -> ImageMasks:
@@ -113,11 +131,10 @@ def clip_detections(output: ModelOutput, window: ClipWindow, top_k: int, num_cat
     output: of one clip (B = 1). A model with one score for the whole clip has it in every frame. Frames beyond the
     window, which only repeat others, count for nothing (acaelles97/DeVIS src/models/devis_segmentation.py:129-146).
     """
+    output = _without_repeated_frames(output, window)
     logits = output.pred_logits
     by_frame = logits.dim() == 4
-    if by_frame:
-        logits = logits[:, :, : window.length]
-    scores = category_scores(replace(output, pred_logits=logits), num_categories).nan_to_num(nan=0.0)
+    scores = category_scores(output, num_categories).nan_to_num(nan=0.0)
     best, query, label = best_pairs(scores, top_k)
     frame_scores = logits[0, query, :, label].float().sigmoid() if by_frame else best[:, None].expand(-1, window.length)
     assert output.pred_masks is not None
@@ -130,3 +147,23 @@ def clip_detections(output: ModelOutput, window: ClipWindow, top_k: int, num_cat
         mask_index=mask_index.cpu().numpy(),
         mask_logits=mask_logits[:, : window.length],
     )
+
+
+def clip_instances(output: ModelOutput, window: ClipWindow, top_k: int, num_categories: int) -> ClipInstances:
+    """The `top_k` queries whose best class scores most, each once, with the scores of all classes.
+
+    output: of one clip (B = 1). IFC takes the queries that rather see a class than none (projects/IFC/ifc/ifc.py,
+    inference_clip), which sigmoids do not tell. A model with masks for each class gives that of the best one.
+    """
+    scores = category_scores(_without_repeated_frames(output, window), num_categories).nan_to_num(nan=0.0)
+    best, labels = scores.max(1)
+    queries = best.topk(min(top_k, len(best))).indices
+    assert output.pred_masks is not None
+    mask_logits, mask_index = pair_masks(output.pred_masks, queries, labels[queries])
+    return ClipInstances(window.first, scores[queries].cpu().numpy(), mask_logits[mask_index, : window.length])
+
+
+def _without_repeated_frames(output: ModelOutput, window: ClipWindow) -> ModelOutput:
+    """With no logits of frames beyond the window."""
+    logits = output.pred_logits
+    return replace(output, pred_logits=logits[:, :, : window.length]) if logits.dim() == 4 else output

@@ -24,7 +24,12 @@ from vislab.losses.point_sampling import (
 
 @runtime_checkable
 class CrossFrameMaskPredictor(Protocol):
-    """A mask predictor whose frame-level queries can be asked for the masks of other frames."""
+    """A mask predictor that can be asked for the masks of frames as the queries of other frames predict them."""
+
+    @property
+    def has_frame_queries(self) -> bool:
+        """Whether every frame has queries of its own; if not, those of other frames are the same."""
+        ...
 
     def from_frames(self, batch_index: int, query_index: Tensor, source_frames: Tensor) -> Tensor:
         """Logits (n, T, h, w): frame t as the queries of frame source_frames[t] predict it. source_frames: (T,)."""

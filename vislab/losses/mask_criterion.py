@@ -5,6 +5,7 @@ Shape letters: B batch, Q queries, T frames, K classes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,8 +45,18 @@ class MaskCriterionConfig:
     points: PointSamplingConfig = PointSamplingConfig()
     matcher: MaskMatcherConfig = MaskMatcherConfig()
 
+    def __post_init__(self) -> None:
+        for name in ("class_weight", "mask_weight", "dice_weight", "cross_frame_weight", "no_object_weight"):
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
+        _require(self.matcher.num_points >= 1, "matcher.num_points", self.matcher.num_points, "1 or more")
+
     def build(self) -> MaskCriterion:
         return MaskCriterion(self)
+
+
+def _require(fits: bool, option: str, found: object, expected: str) -> None:
+    if not fits:
+        raise UserError(f"criterion.{option} is {found}, expected {expected}")
 
 
 class MaskCriterion(nn.Module):
@@ -63,8 +74,14 @@ class MaskCriterion(nn.Module):
         """Weighted scalar losses by name ("class", "mask", "dice", and with lambda_e > 0 "cross_mask", "cross_dice");
         those of an earlier decoder layer i carry the suffix "/aux<i>". Their sum is the total loss.
 
-        Raises UserError if lambda_e > 0 and the model has no frame-level queries to predict other frames with.
+        Raises UserError if lambda_e > 0 and the model has no frame-level queries to predict other frames with. That
+        goes by its last layer: what IFR predicts before its first, "/aux0", comes from the learned queries, the same in
+        all frames, and gets cross-frame terms too, which are its plain ones at other points, T - 1 times.
         """
+        if self.config.cross_frame_weight > 0:
+            masks, expected = output.pred_masks, "0 for a model without frame-level queries"
+            frame_level = isinstance(masks, CrossFrameMaskPredictor) and masks.has_frame_queries
+            _require(frame_level, "cross_frame_weight", self.config.cross_frame_weight, expected)
         losses = self._layer_losses(output, targets, mask_stride)
         if self.config.auxiliary:
             for index, auxiliary in enumerate(output.aux_outputs):
@@ -92,9 +109,6 @@ class MaskCriterion(nn.Module):
         """Sums over clips, instances and frames, unweighted. Masks are predicted for clips with matches only."""
         assert output.pred_masks is not None, "this layer predicts no masks"
         cross = self.config.cross_frame_weight > 0
-        if cross and not isinstance(output.pred_masks, CrossFrameMaskPredictor):
-            found = f"criterion.cross_frame_weight is {self.config.cross_frame_weight}"
-            raise UserError(f"{found}, expected 0 for a model without frame-level queries")
         names = ("mask", "dice", "cross_mask", "cross_dice") if cross else ("mask", "dice")
         terms = {name: output.pred_logits.sum() * 0.0 for name in names}
         for index, (target, (queries, instances), seed) in enumerate(zip(targets, matches, seeds, strict=True)):

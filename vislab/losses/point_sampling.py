@@ -7,12 +7,14 @@ Shape letters: G groups, N maps of a group, P points, h w map size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vislab import ops
+from vislab.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,15 @@ class PointSamplingConfig:
     num_points: int = 12544
     oversampling: float = 3.0
     uncertain_share: float = 0.75
+
+    def __post_init__(self) -> None:
+        for name, fits, expected in (
+            ("num_points", self.num_points >= 1, "1 or more"),
+            ("oversampling", 1 <= self.oversampling < math.inf, "1 or more candidates per point"),
+            ("uncertain_share", 0 <= self.uncertain_share <= 1, "a number from 0 to 1"),
+        ):
+            if not fits:
+                raise UserError(f"points.{name} is {getattr(self, name)}, expected {expected}")
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:

@@ -49,24 +49,36 @@ class StitchingConfig:
 
 
 @dataclass(frozen=True)
+class ClipTrackingConfig:
+    """Clip-level instance tracking (IFC section 3.3; sukjunhwang/IFC projects/IFC/ifc/structures/clip_output.py).
+
+    In place of stitching: an instance is a query with all its classes. The soft IoU of masks links instances; the
+    clips that see one are averaged, its mask logits frame by frame and its class scores.
+    """
+
+    min_iou: float = 0.05  # instances are linked if their masks have more soft IoU, on average over the earlier clips
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.min_iou < 1, "stitching.min_iou", self.min_iou, "an IoU in [0, 1)")
+
+
+@dataclass(frozen=True)
 class ClipInferenceConfig:
     """Near-online inference: overlapping clips of a video of any length, one after the other.
 
     Defaults are DeVIS' T = 6 and S = 4. With clip_stride = clip_length neighbours share no frame: cues then compare the
-    last frame of one clip with the first of the next.
+    last frame of one clip with the first of the next. Clip tracking has no such rule, and needs clips that overlap.
     """
 
     clip_length: int = 6  # frames the model sees at once
     clip_stride: int = 4  # frames from the start of one clip to that of the next
-    stitching: StitchingConfig = StitchingConfig()
+    stitching: StitchingConfig | ClipTrackingConfig = StitchingConfig()  # how their instances become those of the video
 
     def __post_init__(self) -> None:
         _require(self.clip_length >= 1, "clip_length", self.clip_length, "1 or more")
         fits = 1 <= self.clip_stride <= self.clip_length
         bound = f"1 to clip_length, {self.clip_length}, so that no frame lies between two clips"
         _require(fits, "clip_stride", self.clip_stride, bound)
-
-    @property
-    def max_cue_frames(self) -> int | None:
-        """Most frames that cues look at; None: no bound. 0: neighbours share none but, perhaps, the last two clips."""
-        return self.clip_length - self.clip_stride if self.stitching.cue_frames == "stride" else None
+        if isinstance(self.stitching, ClipTrackingConfig):
+            overlapping = "less than clip_length: ClipTrackingConfig links clips by the frames that they share"
+            _require(self.clip_stride < self.clip_length, "clip_stride", self.clip_stride, overlapping)

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vislab.stitching.clip import ImageMasks, Observation
+from vislab.stitching.clip import MASKS_AT_ONCE, ImageMasks, Observation
 from vislab.stitching.config import StitchingConfig
 
 UNION_AT_LEAST = 1e-6  # pixels (acaelles97/DeVIS src/models/matcher.py:310-321)
-MASKS_AT_ONCE = 8  # of the tracks, upsampled: bounds the memory where many tracks are alive
 
 Row = Sequence[Observation | None]  # one instance in the F frames; None where there is nothing of it
 ToImage = Callable[[Tensor], Tensor]

@@ -10,13 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vislab.rle import RLE, encode_many
+from vislab.rle import RLE
 from vislab.stitching.assignment import assign, assign_within
-from vislab.stitching.clip import ClipDetections, ImageMasks, Observation, TrackedFrame, TrackedInstance
-from vislab.stitching.config import ClipInferenceConfig
-from vislab.stitching.cues import MASKS_AT_ONCE, Compared, Row, distinct_masks, matching_cost
-
-FINITE_LOGIT = 1e4  # stands for an infinite mask logit, which interpolation would turn into NaN
+from vislab.stitching.clip import (
+    ClipDetections,
+    ImageMasks,
+    Observation,
+    TrackedFrame,
+    TrackedInstance,
+    finite_logits,
+)
+from vislab.stitching.config import ClipInferenceConfig, StitchingConfig
+from vislab.stitching.cues import Compared, Row, distinct_masks, matching_cost
 
 Track = dict[int, Observation]  # by frame
 
@@ -25,7 +30,8 @@ class ClipStitcher:
     """Takes the clips of one video in order and gives its frames, each as soon as no later clip can change it."""
 
     def __init__(self, config: ClipInferenceConfig, masks: ImageMasks) -> None:
-        self.config, self.masks = config, masks
+        assert isinstance(config.stitching, StitchingConfig)
+        self.config, self.stitching, self.masks = config, config.stitching, masks
         self._tracks: dict[int, Track] = {}  # that hold a frame which is not finished, or the last one
         self._ended: set[int] = set()  # those of them that no clip continues any more
         self._num_tracks = 0  # started so far
@@ -38,7 +44,7 @@ class ClipStitcher:
         finished = self._finish(clip.first)
         detections = observed(clip)
         matches = self._matches(detections, clip.first)
-        if self.config.stitching.birth == "per_class":
+        if self.stitching.birth == "per_class":
             self._ended |= self._tracks.keys() - set(matches.values())
         for position, detection in enumerate(detections):
             if position in matches:
@@ -63,9 +69,9 @@ class ClipStitcher:
         if not old or not new:
             return {}
         tracks, candidates = Compared.of(list(old.values())), Compared.of(list(new.values()))
-        cost = matching_cost(tracks, candidates, self.config.stitching, self.masks)
-        max_cost = self.config.stitching.max_cost
-        if self.config.stitching.birth == "per_class":  # tracks have one category, wherever they have any
+        cost = matching_cost(tracks, candidates, self.stitching, self.masks)
+        max_cost = self.stitching.max_cost
+        if self.stitching.birth == "per_class":  # tracks have one category, wherever they have any
             found = assign_within(cost, tracks.labels.max(1), candidates.labels.max(1), max_cost)
         else:
             found = assign(cost, max_cost)
@@ -75,9 +81,9 @@ class ClipStitcher:
     def _compared_frames(self, first: int) -> list[tuple[int, int]]:
         """Pairs of a frame of the tracks and one of the clip: those shared or, without any, the two at the seam."""
         shared = range(first, self._end)
-        bound = self.config.max_cue_frames
-        if bound:
-            shared = shared[-bound:]
+        regular = self.config.clip_length - self.config.clip_stride  # the last two clips may share more
+        if regular and self.stitching.cue_frames == "stride":
+            shared = shared[-regular:]
         return [(frame, frame) for frame in shared] or [(self._end - 1, first)]
 
     def _competes(self, row: Row) -> bool:
@@ -85,12 +91,12 @@ class ClipStitcher:
         return any(cell is not None and self._counts(cell) for cell in row)
 
     def _may_start(self, detection: Track) -> bool:
-        late = self.config.stitching.birth == "none" and self._end > 0
+        late = self.stitching.birth == "none" and self._end > 0
         return not late and any(self._counts(cell) for cell in detection.values())
 
     def _counts(self, cell: Observation) -> bool:
         """The release drops frames of low score from finished tracks only: they still take part in its assignments."""
-        return self.config.stitching.birth != "paper" or cell.score >= self.config.stitching.min_frame_score
+        return self.stitching.birth != "paper" or cell.score >= self.stitching.min_frame_score
 
     def _finish(self, stop: int) -> list[TrackedFrame]:
         """Results up to frame `stop`, exclusive. Forgets what no clip from there on can be compared with."""
@@ -103,7 +109,7 @@ class ClipStitcher:
         return frames
 
     def _tracked_frame(self, frame: int) -> TrackedFrame:
-        least = self.config.stitching.min_frame_score
+        least = self.stitching.min_frame_score
         cells = {key: track[frame] for key, track in self._tracks.items() if frame in track}
         cells = {key: cell for key, cell in sorted(cells.items()) if cell.score >= least}
         codes = self._codes(list(cells.values()))
@@ -111,19 +117,16 @@ class ClipStitcher:
         return TrackedFrame(frame, tuple(TrackedInstance(k, c.label, c.score, code) for (k, c), code in instances))
 
     def _codes(self, cells: Sequence[Observation]) -> list[RLE | None]:
-        """Run-length codes at image size, None for empty masks."""
+        """Codes of their masks, None for empty ones."""
         stack, index = distinct_masks(cells)
-        codes: list[RLE | None] = []
-        for part in () if stack is None else stack.split(MASKS_AT_ONCE):
-            binary = self.masks.binary(part).cpu().numpy()
-            codes += [code if mask.any() else None for code, mask in zip(encode_many(binary), binary, strict=True)]
+        codes = [] if stack is None else self.masks.codes(stack)
         return [codes[i] for i in index.tolist()]
 
 
 def observed(clip: ClipDetections) -> list[Track]:
     """The detections of a clip by frame, in an order that is their own: by score, category and box, however listed."""
     scores = np.nan_to_num(clip.scores, nan=0.0).clip(0, 1)
-    logits = clip.mask_logits.nan_to_num(nan=-FINITE_LOGIT, posinf=FINITE_LOGIT, neginf=-FINITE_LOGIT)
+    logits = finite_logits(clip.mask_logits)
     # Each a tensor of its own: a frame that stays does not keep the clip's other frames in memory.
     masks = [[frame.clone() for frame in query] for query in logits]
     boxes = clip.boxes.astype(np.float64)

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 
 from vislab.errors import UserError
 from vislab.report.tables.agreement import FILE, Agreement, agreements, kendall_tau, read, sentence, update
-from vislab.report.tables.frames import ReportRow, table_frame
+from vislab.report.tables.frames import Evidence, ReportRow, table_frame
 
 
 def rows(*reported: float | None) -> tuple[ReportRow, ...]:
@@ -24,9 +24,15 @@ def rows(*reported: float | None) -> tuple[ReportRow, ...]:
     )
 
 
+def own_runs(row: int, evidence: Evidence) -> Evidence:
+    """Under keys that no other row has."""
+    runs = (replace(run, train_key=f"{row}{run.train_key}") for run in evidence.evaluations)
+    return replace(evidence, evaluations=tuple(runs))
+
+
 def found_for(reported: tuple[float | None, ...], *means: tuple[float, ...]) -> list[Agreement]:
     """means: of the seeds of each row; no seeds for a row that was not run."""
-    known = {(index, CLEAN): evidence_of(*seeds) for index, seeds in enumerate(means) if seeds}
+    known = {(index, CLEAN): own_runs(index, evidence_of(*seeds)) for index, seeds in enumerate(means) if seeds}
     table = report_table(rows=rows(*reported), columns=("AP",), static=(), datasets=(CLEAN,))
     return agreements(table_frame(table, known), known)
 
@@ -76,6 +82,28 @@ def test_rows_that_were_not_run_or_are_not_reported_are_left_out() -> None:
     assert found.rows == 2 and found.compared == 1
 
 
+def test_rows_that_are_the_same_runs_count_once() -> None:
+    """Row 3 is row 1 again, with another reported number: alone it would be in the wrong place."""
+    means = ((0.1, 0.11, 0.09), (0.2, 0.21, 0.19), (0.3, 0.31, 0.29), (0.2, 0.21, 0.19))
+    known = {(index, CLEAN): own_runs(index, evidence_of(*seeds)) for index, seeds in enumerate(means)}
+    table = report_table(rows=rows(40.0, 41.0, 43.0, 44.0), columns=("AP",), static=(), datasets=(CLEAN,))
+    (apart,) = agreements(table_frame(table, known), known)
+    assert (apart.rows, apart.compared) == (4, 3) and apart.tau < 1
+    known[3, CLEAN] = known[1, CLEAN]
+    assert agreements(table_frame(table, known), known) == found_for((40.0, 41.0, 43.0), *means[:3])
+    other = {key: replace(each, evaluations=each.evaluations[:2]) for key, each in known.items() if key[0] in (1, 3)}
+    assert agreements(table_frame(table, other), other) == [], "one row is no order"
+
+
+def test_the_same_training_evaluated_otherwise_is_another_row() -> None:
+    runs = evidence_of(0.2, 0.21)
+    other = Evidence(tuple(replace(run, eval_key=f"other{run.eval_key}") for run in evidence_of(0.3, 0.31).evaluations))
+    known = {(0, CLEAN): runs, (1, CLEAN): other}
+    table = report_table(rows=rows(40.0, 41.0), columns=("AP",), static=(), datasets=(CLEAN,))
+    (found,) = agreements(table_frame(table, known), known)
+    assert (found.rows, found.tau) == (2, 1.0)
+
+
 def test_equal_numbers_have_no_order() -> None:
     (found,) = found_for((40.0, 40.0), (0.1, 0.12), (0.2, 0.22))
     assert math.isnan(found.tau) and found.compared == 0
@@ -84,8 +112,6 @@ def test_equal_numbers_have_no_order() -> None:
 
 def test_other_videos_in_one_row_leave_the_interval_open() -> None:
     from hand_made import evaluation
-
-    from vislab.report.tables.frames import Evidence
 
     known = {(0, CLEAN): evidence_of(0.1), (1, CLEAN): Evidence((evaluation(1, np.full(50, 0.2)),))}
     table = report_table(rows=rows(40.0, 41.0), columns=("AP",), static=(), datasets=(CLEAN,))

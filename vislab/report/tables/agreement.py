@@ -28,6 +28,7 @@ _INTERVAL = 2 * 1.959964  # standard errors in a 95 % interval
 class Agreement:
     """One metric of a table on one data set; rows copied by the paper are left out.
 
+    Of rows that are the very same runs, which say the same twice, only the first counts, and so do its differences.
     rows: N, those that are both reported and measured. tau: Kendall's tau-b of their order, -1 to 1, NaN for fewer
     than two, with its interval. compared: differences to a baseline row that the paper reports as not zero; same_sign:
     those whose measured sign is the same; resolved, opposite: those that the data resolve, as the paper has them and
@@ -56,14 +57,18 @@ FILE = "agreement.csv"
 
 def agreements(frame: pd.DataFrame, evidence: Mapping[tuple[int, str], Evidence]) -> list[Agreement]:
     """Of every metric that the table compares with a baseline, on every data set. frame, evidence: as `table_frame`
-    makes and takes them. Metrics of which less than two rows are both reported and measured are left out."""
+    makes and takes them. Metrics of which less than two rows are both reported and measured are left out, and so are
+    they where all these rows are the same runs."""
     found = []
     for metric in frame["metric"].unique():
         differences = frame[frame["metric"] == difference_of(metric)]
         cells = frame[(frame["metric"] == metric) & (frame["status"] == "measured")].dropna(subset=["reported"])
-        for dataset, lines in cells.groupby("dataset", sort=False):
+        for dataset, every in cells.groupby("dataset", sort=False):
+            again = every.duplicated(["train_key", "eval_key"])
+            lines, repeated = every[~again], every.loc[again, "row"]
             if len(differences) and len(lines) > 1:
                 compared = differences[(differences["dataset"] == dataset) & (differences["status"] == "measured")]
+                compared = compared[~compared["row"].isin(repeated)]
                 found.append(_agreement(str(metric), str(dataset), lines, compared, evidence))
     return found
 
