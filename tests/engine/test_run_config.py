@@ -221,7 +221,9 @@ def test_impossible_training_is_refused(changes: dict[str, Any], words: list[str
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
-@pytest.mark.parametrize("changes", [{"top_k": 0}, {"mask_threshold": 1.0}, {"score_threshold": -0.1}])
+@pytest.mark.parametrize(
+    "changes", [{"top_k": 0}, {"mask_threshold": 1.0}, {"score_threshold": -0.1}, {"short_side": 0}, {"max_side": -5}]
+)
 def test_impossible_evaluation_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=f"evaluation.{next(iter(changes))}"):
         replace(RUN.evaluation, **changes)

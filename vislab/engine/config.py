@@ -103,6 +103,9 @@ class EvalConfig:
                     f"evaluation.{name} is for models of clips, expected None where evaluation.stream is set"
                 )
         _require(self.top_k >= 1, "evaluation.top_k", self.top_k, "1 or more")
+        for name in ("short_side", "max_side"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"evaluation.{name}", value, "None or 1 pixel and more")
         for name in ("mask_threshold", "score_threshold"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"evaluation.{name}", value, "a probability in [0, 1)")
