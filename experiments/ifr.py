@@ -47,7 +47,7 @@ def base(scale: Scale) -> RunConfig:
     The paper names no schedule; paper is that of its baseline (facebookresearch/Mask2Former configs/youtubevis_2019):
     6000 steps of 16 clips, whose frames are up to 20 apart, a drop after 4000. There the weight decay of 0.05 leaves
     out norms and embeddings, such as the learned queries (train_net_video.py, build_optimizer); here it leaves out
-    nothing.
+    nothing. Videos are evaluated at 480 pixels, as the paper says of Swin-L; its baseline's ResNets have 360.
     """
     return _run(scale, ifr(scale), cross_frame_weight=0.3)
 
