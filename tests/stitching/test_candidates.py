@@ -50,7 +50,7 @@ def test_the_single_best_is_kept_if_none_scores_enough() -> None:
 def test_boxes_are_suppressed_within_a_class_and_masks_over_all() -> None:
     twins = [Seen(3, 0.5, score=0.8), Seen(4, 0.5, score=0.7, label=1)]
     assert select_candidates(predictions([twins]), 0, CONFIG).query_index.tolist() == [0]
-    keep_masks = AssociationConfig(mask_nms=1.1)
+    keep_masks = AssociationConfig(mask_nms=1.0)
     assert select_candidates(predictions([twins]), 0, keep_masks).query_index.tolist() == [0, 1]
     same = [twins[0], Seen(4, 0.5, score=0.7)]
     assert select_candidates(predictions([same]), 0, keep_masks).query_index.tolist() == [0]
