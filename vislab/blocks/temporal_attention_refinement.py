@@ -15,7 +15,7 @@ from vislab.blocks.feed_forward import FeedForward
 from vislab.blocks.full_attention import MultiHeadAttention
 from vislab.blocks.position_encoding import sine_encoding
 from vislab.config import inference_only
-from vislab.errors import UserError
+from vislab.errors import require
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,15 @@ class TARConfig:
     neighbours: Literal["window", "same-frame"] = "window"
 
     def __post_init__(self) -> None:
-        _require(self.window >= 0, "window", self.window, "0 (no refinement) or more frames")
+        require(self.window >= 0, "tar.window", self.window, "0 (no refinement) or more frames")
         for name in ("num_heads", "feed_forward_channels"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability in [0, 1)")
+            require(getattr(self, name) >= 1, f"tar.{name}", getattr(self, name), "1 or more")
+        require(0 <= self.dropout < 1, "tar.dropout", self.dropout, "a probability in [0, 1)")
 
     def build(self, channels: int) -> TemporalAttentionRefinement:
         fits = channels % self.num_heads == 0
-        _require(fits, "num_heads", self.num_heads, f"a divisor of hidden_dim, {channels}")
+        require(fits, "tar.num_heads", self.num_heads, f"a divisor of hidden_dim, {channels}")
         return TemporalAttentionRefinement(channels, self)
-
-
-def _require(fits: bool, option: str, found: object, expected: str) -> None:
-    if not fits:
-        raise UserError(f"tar.{option} is {found!r}, expected {expected}")
 
 
 class TemporalAttentionRefinement(nn.Module):

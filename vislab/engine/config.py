@@ -11,7 +11,7 @@ from vislab.blocks.inter_frame_recurrent import InterFrameRecurrentConfig
 from vislab.config import added_later, digest, digest_of, inference_settings, outside_key
 from vislab.data.dataset import DatasetConfig
 from vislab.data.sampling import SamplingConfig
-from vislab.errors import UserError
+from vislab.errors import UserError, require
 from vislab.losses.criterion import CriterionConfig
 from vislab.losses.mask_criterion import MaskCriterionConfig
 from vislab.losses.refinevis_criterion import RefineVISCriterionConfig
@@ -55,19 +55,19 @@ class TrainConfig:
     log_every: int = 20  # steps between lines of metrics.jsonl
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 0, "train.steps", self.steps, "0 or more")
-        _require(self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more")
+        require(self.steps >= 0, "train.steps", self.steps, "0 or more")
+        require(self.batch_size >= 1, "train.batch_size", self.batch_size, "1 or more")
         for name in ("checkpoint_every", "log_every"):
-            _require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
+            require(getattr(self, name) >= 1, f"train.{name}", getattr(self, name), "1 or more")
         for name in ("learning_rate", "backbone_multiplier", "slow_multiplier", "weight_decay", "clip_norm", "decay"):
-            _require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, f"train.{name}", getattr(self, name), "0 or more")
         for text, factor in self.multipliers:
-            _require(factor >= 0, f"train.multipliers of {text!r}", factor, "0 or more")
-        _require(0 <= self.warmup_steps <= self.steps, "train.warmup_steps", self.warmup_steps, f"0 to {self.steps}")
+            require(factor >= 0, f"train.multipliers of {text!r}", factor, "0 or more")
+        require(0 <= self.warmup_steps <= self.steps, "train.warmup_steps", self.warmup_steps, f"0 to {self.steps}")
         ascending = all(0 < a <= 1 for a in self.milestones) and list(self.milestones) == sorted(self.milestones)
-        _require(ascending, "train.milestones", self.milestones, "ascending fractions of the steps in (0, 1]")
+        require(ascending, "train.milestones", self.milestones, "ascending fractions of the steps in (0, 1]")
         fits = self.micro_batch is None or (self.micro_batch >= 1 and self.batch_size % self.micro_batch == 0)
-        _require(fits, "train.micro_batch", self.micro_batch, f"a divisor of train.batch_size {self.batch_size}")
+        require(fits, "train.micro_batch", self.micro_batch, f"a divisor of train.batch_size {self.batch_size}")
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ class EvalConfig:
                 raise UserError(
                     f"evaluation.{name} is for models of clips, expected None where evaluation.stream is set"
                 )
-        _require(self.top_k >= 1, "evaluation.top_k", self.top_k, "1 or more")
+        require(self.top_k >= 1, "evaluation.top_k", self.top_k, "1 or more")
         for name in ("short_side", "max_side"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"evaluation.{name}", value, "None or 1 pixel and more")
+            require(value is None or value >= 1, f"evaluation.{name}", value, "None or 1 pixel and more")
         for name in ("mask_threshold", "score_threshold"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"evaluation.{name}", value, "a probability in [0, 1)")
+            require(0 <= value < 1, f"evaluation.{name}", value, "a probability in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class RunConfig:
         self._check_stream()
         wanted = _criterion_of(self.model)
         expected = f"{wanted.__name__}, the one for model {type(self.model).__name__}"
-        _require(isinstance(self.criterion, wanted), "criterion", type(self.criterion).__name__, expected)
+        require(isinstance(self.criterion, wanted), "criterion", type(self.criterion).__name__, expected)
 
     def _check_cross_frames(self) -> None:
         """Masks of other frames can be predicted by queries of a frame only."""
@@ -154,18 +154,18 @@ class RunConfig:
             return
         recurrent = isinstance(self.model.decoder.layer, InterFrameRecurrentConfig)
         found, expected = self.criterion.cross_frame_weight, "0 for a model.decoder.layer without frame-level queries"
-        _require(recurrent or found == 0, "criterion.cross_frame_weight", found, expected)
+        require(recurrent or found == 0, "criterion.cross_frame_weight", found, expected)
 
     def _check_stream(self) -> None:
         """Models that predict single frames are evaluated frame by frame, and no others."""
         stream, model = self.evaluation.stream, self.model
         if not isinstance(model, RefineVISConfig):
             expected = f"None: {type(model).__name__} takes clips"
-            return _require(stream is None, "evaluation.stream", type(stream).__name__, expected)
+            return require(stream is None, "evaluation.stream", type(stream).__name__, expected)
         if stream is None:
             raise UserError("evaluation.stream is None, expected a StreamConfig: RefineVIS predicts single frames")
         found, expected = stream.window, "None or 0 where model.tar is None, which leaves nothing to refine with"
-        _require(model.tar is not None or not found, "evaluation.stream.window", found, expected)
+        require(model.tar is not None or not found, "evaluation.stream.window", found, expected)
 
     def _check_clip_lengths(self) -> None:
         """A model that is made for clips of one length must be trained and evaluated with it."""
@@ -173,11 +173,11 @@ class RunConfig:
         if length is None:
             return
         expected = f"{length}, as model.clip_length is"
-        _require(self.sampling.clip_length == length, "sampling.clip_length", self.sampling.clip_length, expected)
+        require(self.sampling.clip_length == length, "sampling.clip_length", self.sampling.clip_length, expected)
         clips = self.evaluation.clips
         if clips is not None:
             fits = clips.clip_length == length
-            _require(fits, "evaluation.clips.clip_length", clips.clip_length, expected)
+            require(fits, "evaluation.clips.clip_length", clips.clip_length, expected)
 
     @property
     def train_key(self) -> str:
@@ -206,8 +206,3 @@ def file_sha256(path: str | Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _require(fits: bool, option: str, found: object, expected: str) -> None:
-    if not fits:
-        raise UserError(f"{option} is {found!r}, expected {expected}")

@@ -19,7 +19,7 @@ from vislab.data.collate import video_batch
 from vislab.engine.clip_inference import Video
 from vislab.engine.config import EvalConfig
 from vislab.engine.mask_encoding import MaskSampling, encode_masks
-from vislab.errors import UserError
+from vislab.errors import UserError, require
 from vislab.losses.frame_predictions import FramePredictions
 from vislab.rle import RLE
 from vislab.stitching import VideoInstance
@@ -81,14 +81,14 @@ class FrameFollower:
         self, model: nn.Module, stream: StreamConfig, num_categories: int | None, *, short_side: int | None,
         max_side: int | None, mask_threshold: float, mask_alignment: Alignment,
     ) -> None:  # fmt: skip
-        _require(isinstance(stream, StreamConfig), "stream", stream, "a StreamConfig")
+        require(isinstance(stream, StreamConfig), "stream", stream, "a StreamConfig")
         counts = {"num_categories": num_categories, "short_side": short_side, "max_side": max_side}
         for name, count in counts.items():
             fits = count is None or (isinstance(count, int) and count >= 1)
-            _require(fits, name, count, "None or a whole number from 1 on")
-        _require(0 <= mask_threshold < 1, "mask_threshold", mask_threshold, "a probability in [0, 1)")
+            require(fits, name, count, "None or a whole number from 1 on")
+        require(0 <= mask_threshold < 1, "mask_threshold", mask_threshold, "a probability in [0, 1)")
         alignments = get_args(Alignment)
-        _require(mask_alignment in alignments, "mask_alignment", mask_alignment, " or ".join(map(repr, alignments)))
+        require(mask_alignment in alignments, "mask_alignment", mask_alignment, " or ".join(map(repr, alignments)))
         self.model, self.device = frame_level(model), next(model.parameters()).device
         self.sides, self.threshold, self.alignment = (short_side, max_side), mask_threshold, mask_alignment
         self._stream = VideoStream(stream, self.model.tar, num_categories)
@@ -134,11 +134,6 @@ def _check_frames(frames: object) -> None:
             return
         found = f"{frames.dtype} of shape {frames.shape[1:]}"
     raise UserError(f"a frame is {found}, expected a numpy array, uint8 of shape (height, width, 3), RGB")
-
-
-def _require(fits: bool, option: str, found: object, expected: str) -> None:
-    if not fits:
-        raise UserError(f"{option} is {found!r}, expected {expected}")
 
 
 def frame_level(model: nn.Module) -> FrameLevelModel:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from vislab.errors import UserError
+from vislab.errors import require
 from vislab.losses.association import association_terms
 from vislab.ops.boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from vislab.shared_batch import draw_rows, largest
@@ -42,14 +42,9 @@ class DenoisingConfig:
     label_noise: float = 0.2
 
     def __post_init__(self) -> None:
-        _require(self.num_queries >= 1, "num_queries", self.num_queries, "at least 1")
+        require(self.num_queries >= 1, "denoising.num_queries", self.num_queries, "at least 1")
         for name in ("box_noise", "label_noise"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
-
-
-def _require(fits: bool, option: str, found: object, expected: str) -> None:
-    if not fits:
-        raise UserError(f"denoising.{option} is {found!r}, expected {expected}")
+            require(0 <= getattr(self, name) <= 1, f"denoising.{name}", getattr(self, name), "0 to 1")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vislab.errors import UserError
+from vislab.errors import require
 from vislab.losses.classification import classification_loss
 from vislab.losses.cross_frame import CrossFrameMaskPredictor, cross_frame_losses, point_losses
 from vislab.losses.mask_matching import MaskMatcherConfig, match_masks
@@ -47,16 +47,11 @@ class MaskCriterionConfig:
 
     def __post_init__(self) -> None:
         for name in ("class_weight", "mask_weight", "dice_weight", "cross_frame_weight", "no_object_weight"):
-            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
-        _require(self.matcher.num_points >= 1, "matcher.num_points", self.matcher.num_points, "1 or more")
+            require(0 <= getattr(self, name) < math.inf, f"criterion.{name}", getattr(self, name), "0 or more")
+        require(self.matcher.num_points >= 1, "criterion.matcher.num_points", self.matcher.num_points, "1 or more")
 
     def build(self) -> MaskCriterion:
         return MaskCriterion(self)
-
-
-def _require(fits: bool, option: str, found: object, expected: str) -> None:
-    if not fits:
-        raise UserError(f"criterion.{option} is {found}, expected {expected}")
 
 
 class MaskCriterion(nn.Module):
@@ -81,7 +76,7 @@ class MaskCriterion(nn.Module):
         if self.config.cross_frame_weight > 0:
             masks, expected = output.pred_masks, "0 for a model without frame-level queries"
             frame_level = isinstance(masks, CrossFrameMaskPredictor) and masks.has_frame_queries
-            _require(frame_level, "cross_frame_weight", self.config.cross_frame_weight, expected)
+            require(frame_level, "criterion.cross_frame_weight", self.config.cross_frame_weight, expected)
         losses = self._layer_losses(output, targets, mask_stride)
         if self.config.auxiliary:
             for index, auxiliary in enumerate(output.aux_outputs):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vislab.config import to_dict
-from vislab.errors import UserError
+from vislab.errors import require
 
 Similarity = Literal["bisoftmax", "softmax", "cosine"]
 
@@ -46,17 +46,12 @@ class AssociationConfig:
     def __post_init__(self) -> None:
         to_dict(self)  # raises UserError where a value does not fit its annotation
         for name in ("box_nms", "mask_nms", "match_score"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
-        _require(self.min_frames >= 0, "min_frames", self.min_frames, "0 or more")
+            require(0 <= getattr(self, name) <= 1, f"association.{name}", getattr(self, name), "0 to 1")
+        require(self.min_frames >= 0, "association.min_frames", self.min_frames, "0 or more")
         for name in ("min_score", "birth_score", "recovery_score", "output_score"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability in [0, 1)")
+            require(0 <= getattr(self, name) < 1, f"association.{name}", getattr(self, name), "a probability in [0, 1)")
         for name in ("memory_length", "max_unseen"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-
-
-def _require(fits: bool, option: str, found: object, expected: str) -> None:
-    if not fits:
-        raise UserError(f"association.{option} is {found!r}, expected {expected}")
+            require(getattr(self, name) >= 1, f"association.{name}", getattr(self, name), "1 or more")
 
 
 def similarities(embeddings: Tensor, memory: Tensor, kind: Similarity) -> Tensor:

@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vislab.errors import UserError
-
-
-def _require(fits: bool, option: str, found: object, expected: str) -> None:
-    if not fits:
-        raise UserError(f"evaluation.clips.{option} is {found!r}, expected {expected}")
+from vislab.errors import require
 
 
 @dataclass(frozen=True)
@@ -42,10 +37,10 @@ class StitchingConfig:
 
     def __post_init__(self) -> None:
         for name in ("mask_weight", "class_weight", "score_weight", "centre_weight", "box_weight"):
-            _require(getattr(self, name) >= 0, f"stitching.{name}", getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, f"evaluation.clips.stitching.{name}", getattr(self, name), "0 or more")
         for name in ("min_frame_score", "min_track_score"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"stitching.{name}", value, "a probability in [0, 1)")
+            require(0 <= value < 1, f"evaluation.clips.stitching.{name}", value, "a probability in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class ClipTrackingConfig:
     min_iou: float = 0.05  # instances are linked if their masks have more soft IoU, on average over the earlier clips
 
     def __post_init__(self) -> None:
-        _require(0 <= self.min_iou < 1, "stitching.min_iou", self.min_iou, "an IoU in [0, 1)")
+        require(0 <= self.min_iou < 1, "evaluation.clips.stitching.min_iou", self.min_iou, "an IoU in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -75,10 +70,10 @@ class ClipInferenceConfig:
     stitching: StitchingConfig | ClipTrackingConfig = StitchingConfig()  # how their instances become those of the video
 
     def __post_init__(self) -> None:
-        _require(self.clip_length >= 1, "clip_length", self.clip_length, "1 or more")
+        require(self.clip_length >= 1, "evaluation.clips.clip_length", self.clip_length, "1 or more")
         fits = 1 <= self.clip_stride <= self.clip_length
         bound = f"1 to clip_length, {self.clip_length}, so that no frame lies between two clips"
-        _require(fits, "clip_stride", self.clip_stride, bound)
+        require(fits, "evaluation.clips.clip_stride", self.clip_stride, bound)
         if isinstance(self.stitching, ClipTrackingConfig):
             overlapping = "less than clip_length: ClipTrackingConfig links clips by the frames that they share"
-            _require(self.clip_stride < self.clip_length, "clip_stride", self.clip_stride, overlapping)
+            require(self.clip_stride < self.clip_length, "evaluation.clips.clip_stride", self.clip_stride, overlapping)
